@@ -1,0 +1,1 @@
+//! Placeholder page, replaced by the first content of this crate.
