@@ -1,0 +1,195 @@
+//! Where everything lies inside a repository; the only place that spells out key names.
+//!
+//! ```text
+//! backstay.json                                description of the repository
+//! <stanza>/sets/<set>/manifest.json            commit point of a set
+//! <stanza>/sets/<set>/<object>                 data of the set
+//! <stanza>/proofs/<set>/<time>-<kind>.json     receipts of checks and restore tests, append-only
+//! <stanza>/holds/<set>/<time>.json             holds put on and taken off, append-only
+//! <stanza>/leases/<name>.json                  leases, by compare-and-swap only
+//! ```
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::id::{SetId, Stanza};
+use crate::key::{Key, KeyError, Prefix};
+
+/// File name of a manifest below its set.
+pub const MANIFEST: &str = "manifest.json";
+
+/// UTC time with microseconds, fixed width, so that names sort by time.
+const TIME: &str = "%Y%m%dT%H%M%S.%6fZ";
+
+/// Key of the repository's description.
+#[must_use]
+pub fn description() -> Key {
+    key("backstay.json".to_owned())
+}
+
+/// Everything of a stanza.
+#[must_use]
+pub fn stanza(stanza: &Stanza) -> Prefix {
+    folder(stanza.as_str())
+}
+
+/// All sets of a stanza.
+#[must_use]
+pub fn sets(stanza: &Stanza) -> Prefix {
+    folder(&format!("{stanza}/sets"))
+}
+
+/// Everything of one set.
+#[must_use]
+pub fn set(stanza: &Stanza, set: &SetId) -> Prefix {
+    folder(&format!("{stanza}/sets/{set}"))
+}
+
+/// Manifest of a set.
+#[must_use]
+pub fn manifest(stanza: &Stanza, set: &SetId) -> Key {
+    key(format!("{stanza}/sets/{set}/{MANIFEST}"))
+}
+
+/// Data object of a set.
+///
+/// # Errors
+/// A name that is no valid key, or the manifest's own.
+pub fn object(stanza: &Stanza, set: &SetId, name: &str) -> Result<Key, KeyError> {
+    if name == MANIFEST {
+        return Err(KeyError { text: name.to_owned(), reason: "it is the name of the manifest" });
+    }
+    Key::parse(name)?;
+    self::set(stanza, set).key(name)
+}
+
+/// All proofs of a set.
+#[must_use]
+pub fn proofs(stanza: &Stanza, set: &SetId) -> Prefix {
+    folder(&format!("{stanza}/proofs/{set}"))
+}
+
+/// All proofs of a stanza.
+#[must_use]
+pub fn all_proofs(stanza: &Stanza) -> Prefix {
+    folder(&format!("{stanza}/proofs"))
+}
+
+/// One proof.
+///
+/// # Errors
+/// A kind that is no valid part of a key.
+pub fn proof(stanza: &Stanza, set: &SetId, at: Timestamp, kind: &str) -> Result<Key, KeyError> {
+    proofs(stanza, set).key(&format!("{}-{kind}.json", time(at)))
+}
+
+/// All hold events of a set.
+#[must_use]
+pub fn holds(stanza: &Stanza, set: &SetId) -> Prefix {
+    folder(&format!("{stanza}/holds/{set}"))
+}
+
+/// All hold events of a stanza.
+#[must_use]
+pub fn all_holds(stanza: &Stanza) -> Prefix {
+    folder(&format!("{stanza}/holds"))
+}
+
+/// One hold event.
+#[must_use]
+pub fn hold(stanza: &Stanza, set: &SetId, at: Timestamp) -> Key {
+    key(format!("{stanza}/holds/{set}/{}.json", time(at)))
+}
+
+/// All leases of a stanza.
+#[must_use]
+pub fn leases(stanza: &Stanza) -> Prefix {
+    folder(&format!("{stanza}/leases"))
+}
+
+/// One lease.
+///
+/// # Errors
+/// A name that is no valid part of a key.
+pub fn lease(stanza: &Stanza, name: &str) -> Result<Key, KeyError> {
+    leases(stanza).key(&format!("{name}.json"))
+}
+
+/// The set that a key below [`sets`], [`all_proofs`] or [`all_holds`] belongs to, and its name below the set.
+#[must_use]
+pub fn split(below: &Prefix, key: &Key) -> Option<(SetId, String)> {
+    let rest = key.as_str().strip_prefix(below.as_str())?;
+    let (set, name) = rest.split_once('/')?;
+    Some((SetId::parse(set).ok()?, name.to_owned()))
+}
+
+/// A time as it stands in key names.
+#[must_use]
+pub fn time(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC).strftime(TIME).to_string()
+}
+
+/// The time at the beginning of a file name made with [`time`].
+#[must_use]
+pub fn parse_time(name: &str) -> Option<Timestamp> {
+    let end = name.find('Z')?;
+    let time = DateTime::strptime("%Y%m%dT%H%M%S.%6f", &name[..end]).ok()?;
+    time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+fn key(text: String) -> Key {
+    Key::parse(text).expect("stanzas, set ids and times are made of key characters")
+}
+
+fn folder(text: &str) -> Prefix {
+    Prefix::parse(text).expect("stanzas and set ids are made of key characters")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> (Stanza, SetId) {
+        (Stanza::parse("main").unwrap(), SetId::parse("20261122T221354Z-3f9a2c01d7").unwrap())
+    }
+
+    #[test]
+    fn keys_lie_where_the_format_says() {
+        let (stanza, set) = ids();
+        let at: Timestamp = "2026-11-22T22:13:54.000123Z".parse().unwrap();
+        let below = "20261122T221354Z-3f9a2c01d7";
+        assert_eq!(manifest(&stanza, &set).as_str(), format!("main/sets/{below}/manifest.json"));
+        assert_eq!(
+            object(&stanza, &set, "db/a.dump.zst").unwrap().as_str(),
+            format!("main/sets/{below}/db/a.dump.zst")
+        );
+        assert_eq!(
+            proof(&stanza, &set, at, "verify").unwrap().as_str(),
+            format!("main/proofs/{below}/20261122T221354.000123Z-verify.json")
+        );
+        assert_eq!(
+            hold(&stanza, &set, at).as_str(),
+            format!("main/holds/{below}/20261122T221354.000123Z.json")
+        );
+        assert_eq!(lease(&stanza, "backup").unwrap().as_str(), "main/leases/backup.json");
+        assert_eq!(parse_time("20261122T221354.000123Z-verify.json"), Some(at));
+    }
+
+    #[test]
+    fn objects_cannot_pose_as_the_manifest_or_leave_the_set() {
+        let (stanza, set) = ids();
+        for name in ["manifest.json", "", "../x", "/x", "a//b", "x y"] {
+            assert!(object(&stanza, &set, name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_split_into_set_and_name() {
+        let (stanza, set) = ids();
+        let found = split(&sets(&stanza), &manifest(&stanza, &set));
+        assert_eq!(found, Some((set, MANIFEST.to_owned())));
+        assert_eq!(split(&sets(&stanza), &Key::parse("main/sets/foreign/x").unwrap()), None);
+        assert_eq!(split(&sets(&stanza), &Key::parse("other/sets/foreign/x").unwrap()), None);
+    }
+}
