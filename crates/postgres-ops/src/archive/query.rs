@@ -1,0 +1,103 @@
+//! Questions a backup or a restore asks of a table of contents.
+
+use std::collections::HashSet;
+
+use super::{ArchiveText, ArchiveToc, DumpId, TocEntry};
+
+impl ArchiveToc {
+    /// Entries whose data is in the archive, in the order of their blocks.
+    pub fn data_entries(&self) -> impl Iterator<Item = &TocEntry> {
+        self.entries().iter().filter(|entry| entry.has_data())
+    }
+
+    /// Schema and name of the table whose rows or definition the entry holds.
+    pub fn table_name(&self, id: DumpId) -> Option<(&ArchiveText, &ArchiveText)> {
+        let entry = self.find(id)?;
+        let is_table = entry.is_table_data() || entry.desc == "TABLE";
+        if is_table { Some((entry.namespace.as_ref()?, &entry.tag)) } else { None }
+    }
+
+    /// The definition of a table; foreign tables and views are not tables here.
+    pub fn find_table(&self, schema: &str, name: &str) -> Option<&TocEntry> {
+        self.find_named("TABLE", schema, name)
+    }
+
+    /// The rows of a table.
+    pub fn find_table_data(&self, schema: &str, name: &str) -> Option<&TocEntry> {
+        self.find_named("TABLE DATA", schema, name)
+    }
+
+    /// Entries that name `id` among their dependencies: for a table its data, indexes, constraints, triggers,
+    /// views, comments and the like.
+    pub fn dependents(&self, id: DumpId) -> impl Iterator<Item = &TocEntry> {
+        self.entries().iter().filter(move |entry| entry.dependencies.contains(&id))
+    }
+
+    /// Everything that leads back to one of `roots`, the roots included.
+    pub fn closure(&self, roots: impl IntoIterator<Item = DumpId>) -> HashSet<DumpId> {
+        let mut reached: HashSet<DumpId> = roots.into_iter().collect();
+        loop {
+            let before = reached.len();
+            for entry in self.entries() {
+                if entry.dependencies.iter().any(|id| reached.contains(id)) {
+                    reached.insert(entry.dump_id);
+                }
+            }
+            if reached.len() == before {
+                return reached;
+            }
+        }
+    }
+
+    /// Indexes and constraints that a table needs on its own, in the order of restoring them.
+    ///
+    /// Foreign keys and triggers are left out: they speak of other tables and functions, which a restore of one
+    /// table may not have.
+    pub fn table_indexes(&self, table: DumpId) -> impl Iterator<Item = &TocEntry> {
+        self.dependents(table).filter(|entry| {
+            ["INDEX", "CONSTRAINT", "CHECK CONSTRAINT"].iter().any(|kind| entry.desc == *kind)
+        })
+    }
+
+    /// Name of the encoding that all text of the archive is in, as in `SET client_encoding`.
+    pub fn encoding(&self) -> Option<String> {
+        let entry = self.entries().iter().find(|entry| entry.desc == "ENCODING")?;
+        let (_, quoted) = entry.defn.as_str()?.split_once('\'')?;
+        quoted.split_once('\'').map(|(name, _)| name.to_owned())
+    }
+
+    fn find_named(&self, desc: &str, schema: &str, name: &str) -> Option<&TocEntry> {
+        self.entries().iter().find(|entry| {
+            entry.desc == desc
+                && entry.tag == name
+                && entry.namespace.as_ref().is_some_and(|namespace| namespace == schema)
+        })
+    }
+}
+
+impl TocEntry {
+    /// The column list of the entry's COPY statement, parentheses included; empty for a table without columns.
+    ///
+    /// Generated columns are not in it. The text is in the encoding of the archive.
+    pub fn copy_columns(&self) -> Option<&[u8]> {
+        let statement = self.copy_stmt.as_ref()?.as_bytes();
+        let target = statement.strip_prefix(b"COPY ")?;
+        let name = qualified_name_length(target)?;
+        let end = memchr::memmem::rfind(target, b" FROM stdin;")?;
+        target.get(name..end).map(<[u8]>::trim_ascii)
+    }
+}
+
+/// Length of `a.b` at the start of `text`, where either part may be quoted.
+fn qualified_name_length(text: &[u8]) -> Option<usize> {
+    let mut in_quotes = false;
+    for (at, &byte) in text.iter().enumerate() {
+        match byte {
+            // A doubled quote leaves and enters again, which is right.
+            b'"' => in_quotes = !in_quotes,
+            b' ' if !in_quotes => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
