@@ -93,7 +93,9 @@ pub trait Multipart: Send + Sync {
     /// Makes the parts, in order, one object under its key, create-only.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] when the key exists; the upload can then be aborted.
+    /// [`StoreError::AlreadyExists`] when the key exists; the upload can then be aborted. Repeating a completion that
+    /// succeeded ends so too, even though the upload is gone: only an unknown upload without an object is
+    /// [`StoreError::Failed`].
     async fn complete_upload(
         &self,
         key: &Key,
@@ -154,7 +156,7 @@ pub struct PendingUpload {
     pub key: Key,
     /// Name for [`Multipart::abort_upload`].
     pub upload: UploadId,
-    /// Begin by the store's clock.
+    /// Begin by the store's clock; a store may report the last sign of life instead, which is never earlier.
     pub started: Timestamp,
 }
 
@@ -229,6 +231,14 @@ impl fmt::Debug for GetResult {
             .field("range", &self.range)
             .finish_non_exhaustive()
     }
+}
+
+/// The part of an object of `size` bytes that a `get` delivers: the range asked for, cut at the object's end.
+#[must_use]
+pub fn cut_range(range: Option<Range<u64>>, size: u64) -> Range<u64> {
+    let range = range.unwrap_or(0..size);
+    let start = range.start.min(size);
+    start..range.end.clamp(start, size)
 }
 
 /// The error of the library or system below a store, kept for the chain.
