@@ -4,7 +4,7 @@
 //! payload on in the slices it came in.
 
 use super::wire::decode_int;
-use super::{ArchiveError, DumpId};
+use super::{ArchiveError, CopyRows, DumpId};
 
 const DATA_BLOCK: u8 = 1;
 const OBJECTS_BLOCK: u8 = 3;
@@ -52,6 +52,10 @@ pub(super) trait BlockSink {
     fn payload(&mut self, bytes: &[u8]);
     /// The large object has ended.
     fn object_end(&mut self);
+    /// Where the rows of the block are only counted; then whole runs of payload go there instead.
+    fn counting(&mut self) -> Option<&mut CopyRows> {
+        None
+    }
     /// The block has ended.
     fn block_end(&mut self, place: Place) -> Result<(), ArchiveError>;
 }
@@ -132,7 +136,11 @@ impl Framing {
                 Ok(length)
             }
             State::Length(_) if self.int_size == 4 && self.partial.length == 0 => {
-                match whole_chunks(rest, sink) {
+                let taken = match sink.counting() {
+                    Some(rows) => count_chunks(rest, rows),
+                    None => whole_chunks(rest, sink),
+                };
+                match taken {
                     0 => self.int(rest, at, sink),
                     length => Ok(length),
                 }
@@ -209,19 +217,44 @@ impl Framing {
     }
 }
 
-/// The hot loop: hands on every length with its payload that lies whole in `rest`; returns the bytes of them.
-///
-/// Stops at anything else, be it odd or an end; the slow path looks at that.
+/// Hands on every length with its payload that lies whole in `piece`; returns the bytes of them.
 fn whole_chunks<S: BlockSink>(piece: &[u8], sink: &mut S) -> usize {
     let mut rest = piece;
-    while let Some(([sign, magnitude @ ..], behind)) = rest.split_first_chunk::<5>() {
-        let length = u32::from_le_bytes(*magnitude) as usize;
-        if *sign != 0 || length == 0 || length > i32::MAX as usize {
-            break;
-        }
-        let Some((payload, behind)) = behind.split_at_checked(length) else { break };
+    while let Some((_, payload, behind)) = split_chunk(rest) {
         sink.payload(payload);
         rest = behind;
     }
     piece.len() - rest.len()
+}
+
+/// The same for rows that are only counted: line feeds are looked for once in the whole run, lengths included, and
+/// those that are part of a length are taken off. With a length for every short row that takes a third of the time.
+fn count_chunks(piece: &[u8], rows: &mut CopyRows) -> usize {
+    let mut rest = piece;
+    let mut tail = rows.tail();
+    let (mut bytes, mut in_lengths) = (0, 0);
+    while let Some((magnitude, payload, behind)) = split_chunk(rest) {
+        in_lengths += magnitude.iter().filter(|&&byte| byte == b'\n').count();
+        bytes += payload.len();
+        tail.push(payload);
+        rest = behind;
+    }
+    let run = &piece[..piece.len() - rest.len()];
+    let lines = memchr::memchr_iter(b'\n', run).count() - in_lengths;
+    rows.add_counted(lines as u64, bytes as u64, tail);
+    run.len()
+}
+
+/// Magnitude of a length, its payload, and what follows; nothing if that is not whole, odd or an end, which the slow
+/// path looks at.
+#[inline]
+fn split_chunk(rest: &[u8]) -> Option<(&[u8; 4], &[u8], &[u8])> {
+    let (sign, rest) = rest.split_first()?;
+    let (magnitude, rest) = rest.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*magnitude) as usize;
+    if *sign != 0 || length == 0 || length > i32::MAX as usize {
+        return None;
+    }
+    let (payload, rest) = rest.split_at_checked(length)?;
+    Some((magnitude, payload, rest))
 }

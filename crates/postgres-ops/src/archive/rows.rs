@@ -7,6 +7,7 @@
 //! Inside a dump the text ends with a line `\.` and two empty ones. They are taken as rows while they pass and
 //! subtracted at the end, so that nothing needs to be looked for in the stream.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
@@ -72,9 +73,27 @@ pub struct RowFacts {
 pub struct CopyRows {
     lines: u64,
     bytes: u64,
-    /// The last eight bytes, the latest lowest; with them the end marker is recognised.
-    last: u64,
+    tail: Tail,
     digest: Option<Box<LineDigest>>,
+}
+
+/// The last eight bytes of a stream, the latest lowest; with them the end marker is recognised.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tail(u64);
+
+impl Tail {
+    #[inline]
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        self.0 = match piece.last_chunk::<8>() {
+            Some(end) => u64::from_be_bytes(*end),
+            None => piece.iter().fold(self.0, |last, &byte| last << 8 | u64::from(byte)),
+        };
+    }
+
+    /// Whether the last bytes are these, of which there may be eight.
+    fn ends_with(self, end: &[u8]) -> bool {
+        self.0.to_be_bytes().ends_with(end)
+    }
 }
 
 #[derive(Clone, Default)]
@@ -100,10 +119,7 @@ impl CopyRows {
     #[inline]
     pub fn push(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
-        self.last = match piece.last_chunk::<8>() {
-            Some(end) => u64::from_be_bytes(*end),
-            None => piece.iter().fold(self.last, |last, &byte| last << 8 | u64::from(byte)),
-        };
+        self.tail.push(piece);
         self.lines += match &mut self.digest {
             None => memchr_iter(b'\n', piece).count() as u64,
             Some(digest) => digest.push(piece),
@@ -115,7 +131,7 @@ impl CopyRows {
     /// # Errors
     /// [`ArchiveError::Truncated`] if the last row has no line feed.
     pub fn finish(self) -> Result<RowFacts, ArchiveError> {
-        if self.bytes > 0 && self.last & 0xFF != u64::from(b'\n') {
+        if self.bytes > 0 && !self.tail.ends_with(b"\n") {
             return Err(ArchiveError::Truncated { length: self.bytes, within: "a row" });
         }
         Ok(self.facts())
@@ -136,13 +152,29 @@ impl CopyRows {
         self.bytes
     }
 
+    pub(super) fn is_counting(&self) -> bool {
+        self.digest.is_none()
+    }
+
+    pub(super) fn tail(&self) -> Tail {
+        self.tail
+    }
+
+    /// Takes note of text that was counted elsewhere.
+    pub(super) fn add_counted(&mut self, lines: u64, bytes: u64, tail: Tail) {
+        self.lines += lines;
+        self.bytes += bytes;
+        self.tail = tail;
+    }
+
     pub(super) fn without_terminator(mut self) -> Option<RowFacts> {
         let length = TERMINATOR.len() as u64;
-        if self.bytes < length || self.last & 0xFF_FFFF_FFFF != terminator_bits() {
-            return None;
-        }
-        let before = (self.last >> 40) as u8;
-        if self.bytes > length && before != b'\n' {
+        let is_terminated = match self.bytes.cmp(&length) {
+            Ordering::Less => false,
+            Ordering::Equal => self.tail.ends_with(TERMINATOR),
+            Ordering::Greater => self.tail.ends_with(b"\n\\.\n\n\n"),
+        };
+        if !is_terminated {
             return None;
         }
         self.bytes -= length;
@@ -167,10 +199,6 @@ impl fmt::Debug for CopyRows {
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
-}
-
-fn terminator_bits() -> u64 {
-    TERMINATOR.iter().fold(0, |bits, &byte| bits << 8 | u64::from(byte))
 }
 
 impl LineDigest {

@@ -271,6 +271,13 @@ impl BlockSink for Recorder {
         }
     }
 
+    fn counting(&mut self) -> Option<&mut CopyRows> {
+        match &mut self.tally {
+            Tally::Rows(rows) if rows.is_counting() => Some(rows),
+            _ => None,
+        }
+    }
+
     fn object_end(&mut self) {
         if let Tally::Objects(_, Some(digester)) = &mut self.tally {
             digester.end();

@@ -145,7 +145,12 @@ proptest! {
         let whole = scan(&[&bytes]).unwrap();
         prop_assert_eq!(&scan(&pieces).unwrap(), &whole);
         prop_assert_eq!(&scan(&bytes.chunks(1).collect::<Vec<_>>()).unwrap(), &whole);
+        let mut counting = ArchiveScanner::default();
+        pieces.iter().for_each(|piece| counting.push(piece).unwrap());
+        let counted = counting.finish().unwrap();
         for (index, data) in sample.data.iter().enumerate() {
+            let rows = |facts: &ArchiveFacts| facts.blocks[index].rows.map(|rows| (rows.rows, rows.bytes));
+            prop_assert_eq!(rows(&counted), rows(&whole.0));
             if let Data::Rows(rows, _) = data {
                 let facts = whole.0.find_block(id(index)).unwrap();
                 prop_assert_eq!(facts.rows.unwrap().rows, rows.len() as u64);
