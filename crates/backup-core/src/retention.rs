@@ -20,7 +20,6 @@
 //! that a kept one needs to be restored, manifests that cannot be read, everything where no
 //! good set has settled.
 
-mod period;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -32,8 +31,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use period::{Period, PeriodError};
 pub use rules::Rules;
+pub(crate) use rules::length;
 
 use crate::id::SetId;
 use timeline::{Timeline, Unit};
@@ -207,26 +206,26 @@ impl<'a> Decider<'a> {
             _ => None,
         });
         let times = candidates.iter().map(|candidate| candidate.store_time).chain(releases);
-        let timeline = Timeline::new(times, rules.max_silence);
+        let timeline = Timeline::new(times, length(rules.max_silence));
         Self { candidates, rules, timeline, keep: vec![BTreeSet::new(); candidates.len()] }
     }
 
     fn is_young(&self, index: usize) -> bool {
-        self.timeline.age(self.candidates[index].store_time) < self.rules.min_age.duration()
+        self.timeline.age(self.candidates[index].store_time) < length(self.rules.min_age)
     }
 
     /// What a set is kept for whatever else is there.
     fn keep_by_state(&mut self) {
         for (index, candidate) in self.candidates.iter().enumerate() {
             let age = self.timeline.age(candidate.store_time);
-            let lately = |released| self.timeline.age(released) < self.rules.min_age.duration();
+            let lately = |released| self.timeline.age(released) < length(self.rules.min_age);
             let states = [
                 (candidate.hold == Hold::Held, Reason::Held),
                 (matches!(candidate.hold, Hold::Released(at) if lately(at)), Reason::ReleasedLately),
-                (age < self.rules.min_age.duration(), Reason::Young),
+                (age < length(self.rules.min_age), Reason::Young),
                 (candidate.health == Health::Unreadable, Reason::Unreadable),
                 (
-                    candidate.health == Health::Incomplete && age < self.rules.keep_incomplete.duration(),
+                    candidate.health == Health::Incomplete && age < length(self.rules.keep_incomplete),
                     Reason::Incomplete,
                 ),
             ];
@@ -273,7 +272,7 @@ impl<'a> Decider<'a> {
         if let (Some(within), Some(newest)) = (self.rules.within, sets.first()) {
             let newest = self.candidates[*newest].store_time;
             for index in sets {
-                if self.timeline.between(self.candidates[*index].store_time, newest) <= within.duration() {
+                if self.timeline.between(self.candidates[*index].store_time, newest) <= length(within) {
                     self.because(*index, Reason::Within);
                 }
             }

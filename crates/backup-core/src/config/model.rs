@@ -197,15 +197,15 @@ pub struct RetentionConfig {
     pub keep_last: Option<NonZeroU32>,
     /// Everything younger than this.
     pub keep_within: Option<TimeSpan>,
-    /// The newest set of each of the last hours that have one.
+    /// The oldest set of each of the last hours that have one.
     pub keep_hourly: Option<NonZeroU32>,
-    /// The newest set of each of the last days that have one.
+    /// The oldest set of each of the last days that have one.
     pub keep_daily: Option<NonZeroU32>,
-    /// The newest set of each of the last weeks that have one.
+    /// The oldest set of each of the last weeks that have one.
     pub keep_weekly: Option<NonZeroU32>,
-    /// The newest set of each of the last months that have one.
+    /// The oldest set of each of the last months that have one.
     pub keep_monthly: Option<NonZeroU32>,
-    /// The newest set of each of the last years that have one.
+    /// The oldest set of each of the last years that have one.
     pub keep_yearly: Option<NonZeroU32>,
 }
 

@@ -4,8 +4,13 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::TimeSpan;
 
 const DAY: i64 = 86_400;
+
+fn span(hours: u64) -> TimeSpan {
+    TimeSpan::from_secs(hours * 3600)
+}
 
 fn start() -> Timestamp {
     "2026-01-01T02:00:00Z".parse().unwrap()
@@ -55,21 +60,21 @@ fn last_counts_settled_good_sets_and_keeps_the_young_besides() {
     let history = daily_history(30);
     // The newest is young; 28 to 22 are the seven newest that have settled.
     assert_eq!(kept_numbers(&history, &Rules::default().last(7)), (22..30).collect::<Vec<_>>());
-    let at_once = Rules::default().last(7).min_age(Period::ZERO);
+    let at_once = Rules::default().last(7).min_age(span(0));
     assert_eq!(kept_numbers(&history, &at_once), (23..30).collect::<Vec<_>>());
 }
 
 #[test]
 fn within_is_counted_back_from_the_newest_settled_set() {
     let history = daily_history(60);
-    let rules = Rules::default().within(Period::days(30)).min_age(Period::ZERO);
+    let rules = Rules::default().within(span(24 * 30)).min_age(span(0));
     assert_eq!(kept_numbers(&history, &rules), (29..60).collect::<Vec<_>>());
 }
 
 #[test]
 fn grandfather_father_son_keeps_the_first_of_each() {
     let history = daily_history(365);
-    let rules = Rules::default().daily(7).weekly(4).monthly(12).yearly(1).min_age(Period::ZERO);
+    let rules = Rules::default().daily(7).weekly(4).monthly(12).yearly(1).min_age(span(0));
     let kept: Vec<String> = decide(&history, &rules)
         .into_iter()
         .filter(|decision| !decision.is_removal())
@@ -86,7 +91,7 @@ fn grandfather_father_son_keeps_the_first_of_each() {
 fn databases_do_not_count_against_each_other() {
     let mut history = daily_history(40);
     history[0].group = "rare".to_owned();
-    let rules = Rules::default().last(3).min_age(Period::ZERO);
+    let rules = Rules::default().last(3).min_age(span(0));
     assert_eq!(kept_numbers(&history, &rules), vec![0, 37, 38, 39]);
 }
 
@@ -94,7 +99,7 @@ fn databases_do_not_count_against_each_other() {
 fn a_pause_does_not_age_the_history() {
     let mut history = daily_history(30);
     history.extend([good(30, 400 * DAY), good(31, 401 * DAY), good(32, 402 * DAY)]);
-    let rules = Rules::default().within(Period::days(40));
+    let rules = Rules::default().within(span(24 * 40));
     assert_eq!(kept(&history, &rules).len(), 33);
 }
 
@@ -179,12 +184,12 @@ prop_compose! {
 prop_compose! {
     fn any_rules()(
         counts in proptest::array::uniform6(prop_oneof![3 => Just(0u32), 2 => 1u32..6]),
-        within in proptest::option::of(1u32..120),
-        min_age in prop_oneof![Just(0u32), 1u32..100],
+        within in proptest::option::of(1u64..120),
+        min_age in prop_oneof![Just(0u64), 1u64..100],
     ) -> Rules {
         let rules = Rules::default().last(counts[0]).hourly(counts[1]).daily(counts[2]);
-        let mut rules = rules.weekly(counts[3]).monthly(counts[4]).yearly(counts[5]).min_age(Period::hours(min_age));
-        rules.within = within.map(Period::days);
+        let mut rules = rules.weekly(counts[3]).monthly(counts[4]).yearly(counts[5]).min_age(span(min_age));
+        rules.within = within.map(|days| span(24 * days));
         rules
     }
 }
@@ -223,21 +228,21 @@ proptest! {
             let mut settled: Vec<_> = history
                 .iter()
                 .filter(|c| c.group == group && c.health == Health::Good)
-                .filter(|c| newest_time.duration_since(c.store_time) >= rules.min_age.duration())
+                .filter(|c| newest_time.duration_since(c.store_time) >= length(rules.min_age))
                 .collect();
             settled.sort_by_key(|c| std::cmp::Reverse((c.store_time, c.set.clone())));
             for set in settled.iter().take(rules.last as usize) {
                 prop_assert!(kept.contains(&set.set));
             }
-            let days: BTreeSet<_> = settled.iter().map(|c| c.store_time.to_string()[..10].to_owned()).collect();
-            for day in days.iter().rev().take(rules.daily as usize) {
-                let has = |c: &&&Candidate| c.store_time.to_string().starts_with(day) && kept.contains(&c.set);
-                prop_assert!(settled.iter().filter(has).count() >= 1, "{day}");
+            let day_of = |c: &Candidate| c.store_time.as_second() / DAY;
+            let days: BTreeSet<_> = settled.iter().map(|c| day_of(c)).collect();
+            for day in days.into_iter().rev().take(rules.daily as usize) {
+                prop_assert!(settled.iter().any(|c| day_of(c) == day && kept.contains(&c.set)), "{day}");
             }
             if let (Some(within), Some(newest)) = (rules.within, settled.first()) {
                 for set in &settled {
                     let distance = newest.store_time.duration_since(set.store_time);
-                    prop_assert!(distance > within.duration() || kept.contains(&set.set));
+                    prop_assert!(distance > length(within) || kept.contains(&set.set));
                 }
             }
         }
@@ -250,7 +255,7 @@ proptest! {
         flood in proptest::collection::vec(any_candidate(), 1..40),
     ) {
         // Without a minimum age nothing is promised.
-        let rules = Rules { min_age: rules.min_age.max(Period::minutes(1)), ..rules };
+        let rules = Rules { min_age: rules.min_age.max(TimeSpan::from_secs(60)), ..rules };
         let newest = history.iter().map(|c| c.store_time).max().unwrap();
         let before = kept(&history, &rules);
         let mut flooded = history.clone();

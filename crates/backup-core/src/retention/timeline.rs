@@ -3,8 +3,6 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::Period;
-
 /// Store times laid out on a line on which silences longer than the limit have no length.
 #[derive(Debug)]
 pub(super) struct Timeline {
@@ -14,7 +12,7 @@ pub(super) struct Timeline {
 
 impl Timeline {
     /// Lays out the times.
-    pub(super) fn new(times: impl IntoIterator<Item = Timestamp>, max_silence: Period) -> Self {
+    pub(super) fn new(times: impl IntoIterator<Item = Timestamp>, max_silence: SignedDuration) -> Self {
         let mut times: Vec<_> = times.into_iter().collect();
         times.sort_unstable();
         times.dedup();
@@ -25,7 +23,7 @@ impl Timeline {
             .map(|time| {
                 let gap = before.map_or(SignedDuration::ZERO, |before| time.duration_since(before));
                 before = Some(time);
-                if gap <= max_silence.duration() {
+                if gap <= max_silence {
                     place = place.saturating_add(gap);
                 }
                 (time, place)
@@ -88,7 +86,7 @@ mod tests {
     #[test]
     fn a_long_silence_has_no_length() {
         let times = [at("2026-01-01T00:00Z"), at("2026-01-02T00:00Z"), at("2027-01-02T00:00Z")];
-        let line = Timeline::new(times, Period::days(45));
+        let line = Timeline::new(times, SignedDuration::from_hours(45 * 24));
         assert_eq!(line.age(times[0]), SignedDuration::from_hours(24));
         assert_eq!(line.age(times[1]), SignedDuration::ZERO);
     }
