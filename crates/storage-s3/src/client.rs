@@ -5,7 +5,7 @@
 //! minimum throughput check (a reader that pauses is no stalled connection; see [`crate::Timeouts`]) and its
 //! validation of responses (some services answer a ranged read with the checksum of the whole object).
 
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
@@ -18,7 +18,7 @@ use url::Url;
 use crate::options::{Checksums, Credentials, PayloadSigning, S3Options};
 
 /// Region for services that have none but whose protocol wants one.
-const ANY_REGION: &str = "us-east-1";
+pub(crate) const ANY_REGION: &str = "us-east-1";
 /// Most tags that S3 takes for one object.
 const MAX_TAGS: usize = 10;
 
@@ -27,7 +27,7 @@ const MAX_TAGS: usize = 10;
 #[non_exhaustive]
 pub enum Error {
     /// An option has an impossible value.
-    #[error("the S3 option {option} {problem}")]
+    #[error("the option {option} {problem}")]
     Option {
         /// Its name.
         option: &'static str,
@@ -35,10 +35,10 @@ pub enum Error {
         problem: String,
     },
     /// No region was given, and the credential chain knows none.
-    #[error("no region is set for bucket {bucket}")]
+    #[error("no region is set for {what}")]
     NoRegion {
-        /// The bucket.
-        bucket: String,
+        /// The bucket or service.
+        what: String,
     },
 }
 
@@ -53,17 +53,9 @@ pub(crate) struct Connection {
 /// Builds the client. Reads the environment and profile files only for [`Credentials::Chain`].
 pub(crate) async fn connect(options: &S3Options) -> Result<Connection, Error> {
     let endpoint = check(options)?;
-    let mut builder = match &options.credentials {
-        Credentials::Chain { profile } => from_chain(profile.as_deref()).await,
-        Credentials::Static { access_key_id, secret_access_key, session_token } => {
-            Builder::new().credentials_provider(AwsCredentials::new(
-                access_key_id,
-                secret_access_key.expose(),
-                session_token.as_ref().map(|token| token.expose().clone()),
-                None,
-                "backstay",
-            ))
-        }
+    let mut builder = match static_credentials(&options.credentials)? {
+        Some(credentials) => Builder::new().credentials_provider(credentials),
+        None => Builder::from(&load_chain(&options.credentials).await),
     };
     if let Some(region) = &options.region {
         builder = builder.region(Region::new(region.clone()));
@@ -73,21 +65,38 @@ pub(crate) async fn connect(options: &S3Options) -> Result<Connection, Error> {
     }
     let conf = harden(builder, options).build();
     if conf.region().is_some() {
-        return Ok(Connection { client: Client::from_conf(conf), unsigned_payload: unsigned(options, endpoint.as_ref()) });
+        return Ok(Connection {
+            client: Client::from_conf(conf),
+            unsigned_payload: unsigned(options, endpoint.as_ref()),
+        });
     }
     if options.endpoint.is_none() {
-        return Err(Error::NoRegion { bucket: options.bucket.clone() });
+        return Err(Error::NoRegion { what: format!("bucket {}", options.bucket) });
     }
     let conf = conf.to_builder().region(Region::from_static(ANY_REGION)).build();
     Ok(Connection { client: Client::from_conf(conf), unsigned_payload: unsigned(options, endpoint.as_ref()) })
 }
 
-async fn from_chain(profile: Option<&str>) -> Builder {
+/// The SDK's form of credentials given as values; nothing for those that the chain has to find.
+pub(crate) fn static_credentials(credentials: &Credentials) -> Result<Option<AwsCredentials>, Error> {
+    let Credentials::Static { access_key_id, secret_access_key, session_token } = credentials else {
+        return Ok(None);
+    };
+    if access_key_id.is_empty() || secret_access_key.expose().is_empty() {
+        let problem = "has an empty access key id or secret access key".to_owned();
+        return Err(Error::Option { option: "credentials", problem });
+    }
+    let token = session_token.as_ref().map(|token| token.expose().clone());
+    Ok(Some(AwsCredentials::new(access_key_id, secret_access_key.expose(), token, None, "backstay")))
+}
+
+/// What the environment, profile files and metadata services say.
+pub(crate) async fn load_chain(credentials: &Credentials) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
-    if let Some(profile) = profile {
+    if let Credentials::Chain { profile: Some(profile) } = credentials {
         loader = loader.profile_name(profile);
     }
-    Builder::from(&loader.load().await)
+    loader.load().await
 }
 
 fn harden(builder: Builder, options: &S3Options) -> Builder {
@@ -141,19 +150,15 @@ fn check(options: &S3Options) -> Result<Option<Url>, Error> {
     if options.storage_class.as_deref().is_some_and(|class| !is_class(class)) {
         return wrong("storage-class", "is no storage class (they look like STANDARD_IA)");
     }
-    if let Credentials::Static { access_key_id, secret_access_key, .. } = &options.credentials
-        && (access_key_id.is_empty() || secret_access_key.expose().is_empty())
-    {
-        return wrong("credentials", "has an empty access key id or secret access key");
-    }
     options.endpoint.as_deref().map(check_endpoint).transpose()
 }
 
 fn is_class(class: &str) -> bool {
-    !class.is_empty() && class.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    !class.is_empty()
+        && class.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-fn check_endpoint(text: &str) -> Result<Url, Error> {
+pub(crate) fn check_endpoint(text: &str) -> Result<Url, Error> {
     // The text itself stays out of the message: it may hold a password.
     let wrong = |problem: &str| Error::Option { option: "endpoint", problem: problem.to_owned() };
     let url = Url::parse(text).map_err(|_| wrong("is no URL (it looks like https://host:port)"))?;

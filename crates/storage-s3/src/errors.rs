@@ -130,7 +130,11 @@ fn refused(code: Option<&str>, message: Option<&str>, raw: &Response) -> Failure
     Failure {
         kind,
         status: Some(status),
-        retry_after: raw.headers().get("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+        retry_after: raw
+            .headers()
+            .get("retry-after")
+            .and_then(|text| text.trim().parse().ok())
+            .map(Duration::from_secs),
         reply: Reply::new(text).hint(hint(code, status, raw)),
     }
 }
@@ -182,16 +186,42 @@ fn classify(status: u16, code: Option<&str>) -> Kind {
         "PreconditionFailed" => Kind::Precondition,
         "InvalidRange" => Kind::BadRange,
         "BadDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" => Kind::Checksum,
-        "QuotaExceeded" | "XMinioStorageFull" | "XMinioBackendQuotaExceeded" | "InsufficientStorage" => Kind::Full,
-        "ConditionalRequestConflict" | "OperationAborted" | "RequestTimeout" | "SlowDown" | "SlowDownRead"
-        | "SlowDownWrite" | "ServiceUnavailable" | "InternalError" | "Busy" | "TooManyRequests"
-        | "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "RequestThrottled"
-        | "KMS.ThrottlingException" | "BandwidthLimitExceeded" => Kind::Temporary,
-        "RequestTimeTooSkewed" | "InvalidObjectState" | "NotImplemented" | "AuthorizationHeaderMalformed"
+        "QuotaExceeded" | "XMinioStorageFull" | "XMinioBackendQuotaExceeded" | "InsufficientStorage" => {
+            Kind::Full
+        }
+        "ConditionalRequestConflict"
+        | "OperationAborted"
+        | "RequestTimeout"
+        | "SlowDown"
+        | "SlowDownRead"
+        | "SlowDownWrite"
+        | "ServiceUnavailable"
+        | "InternalError"
+        | "Busy"
+        | "TooManyRequests"
+        | "RequestLimitExceeded"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestThrottled"
+        | "KMS.ThrottlingException"
+        | "BandwidthLimitExceeded" => Kind::Temporary,
+        "RequestTimeTooSkewed"
+        | "InvalidObjectState"
+        | "NotImplemented"
+        | "AuthorizationHeaderMalformed"
         | "PermanentRedirect" => Kind::Failed,
-        "AccessDenied" | "AllAccessDisabled" | "AccountProblem" | "InvalidAccessKeyId" | "SignatureDoesNotMatch"
-        | "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken" | "InvalidSecurity" | "NotSignedUp"
-        | "AccessPointNotOwnedByYou" | "KMS.AccessDeniedException" => Kind::Denied,
+        "AccessDenied"
+        | "AllAccessDisabled"
+        | "AccountProblem"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "TokenRefreshRequired"
+        | "InvalidToken"
+        | "InvalidSecurity"
+        | "NotSignedUp"
+        | "AccessPointNotOwnedByYou"
+        | "KMS.AccessDeniedException" => Kind::Denied,
         _ => classify_status(status),
     }
 }
@@ -215,7 +245,9 @@ fn hint(code: Option<&str>, status: u16, raw: &Response) -> Option<String> {
     match code.unwrap_or_default() {
         "RequestTimeTooSkewed" => Some(skew_hint(raw)),
         "NotImplemented" => Some(NOT_IMPLEMENTED.to_owned()),
-        "InvalidObjectState" => Some("the object lies in an archive class and must be restored there first".to_owned()),
+        "InvalidObjectState" => {
+            Some("the object lies in an archive class and must be restored there first".to_owned())
+        }
         "ExpiredToken" => Some("the temporary credentials have ended".to_owned()),
         "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException" => {
             let region = raw.headers().get("x-amz-bucket-region")?;
@@ -229,6 +261,9 @@ fn hint(code: Option<&str>, status: u16, raw: &Response) -> Option<String> {
 const NOT_IMPLEMENTED: &str = "the service lacks something that was asked for: a conditional write, a checksum, a lock or \
                                a tag; check-storage finds out which, and each can be switched off";
 
+/// How the hint about a wrong clock begins.
+pub(crate) const SKEW_WORDS: &str = "the clock of this machine is wrong";
+
 fn skew_hint(raw: &Response) -> String {
     let body = raw.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
     let field = |name: &str| -> Option<String> {
@@ -238,7 +273,7 @@ fn skew_hint(raw: &Response) -> String {
     let ours = field("RequestTime").unwrap_or_else(|| "another time".to_owned());
     let theirs = field("ServerTime").or_else(|| raw.headers().get("date").map(str::to_owned));
     let theirs = theirs.unwrap_or_else(|| "it differs too much".to_owned());
-    format!("the clock of this machine is wrong: it says {ours}, the store says {theirs}")
+    format!("{SKEW_WORDS}: it says {ours}, the store says {theirs}")
 }
 
 #[cfg(test)]

@@ -26,7 +26,10 @@ fn only_a_missing_key_is_absence() {
     for code in ["NotFound", "NoSuchUpload", "Nonsense", ""] {
         assert!(matches!(mapped(&service_error(404, code, "?")), StoreError::Failed { .. }), "{code}");
     }
-    assert!(matches!(mapped(&SdkError::response_error("?", response(404, "<html>"))), StoreError::Failed { .. }));
+    assert!(matches!(
+        mapped(&SdkError::response_error("?", response(404, "<html>"))),
+        StoreError::Failed { .. }
+    ));
 }
 
 #[test]

@@ -21,11 +21,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod client;
+pub mod doctor;
 mod errors;
 mod headers;
 mod listing;
 mod multipart;
 mod options;
+mod questions;
 mod reply;
 #[cfg(feature = "secrets-manager")]
 pub mod secrets_manager;

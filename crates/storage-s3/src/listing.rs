@@ -44,7 +44,11 @@ impl S3Store {
         .boxed()
     }
 
-    async fn page(&self, prefix: &Prefix, cursor: &Cursor) -> Result<(VecDeque<ObjectMeta>, Cursor), Failure> {
+    async fn page(
+        &self,
+        prefix: &Prefix,
+        cursor: &Cursor,
+    ) -> Result<(VecDeque<ObjectMeta>, Cursor), Failure> {
         let options = &self.inner.options;
         let mut call = self
             .inner
@@ -71,7 +75,9 @@ impl S3Store {
                 }
                 Cursor::After(token.to_owned())
             }
-            (true, None) => return Err(Failure::broken("the store cut its listing without saying how to go on")),
+            (true, None) => {
+                return Err(Failure::broken("the store cut its listing without saying how to go on"));
+            }
         };
         Ok((page, next))
     }

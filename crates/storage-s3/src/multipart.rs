@@ -5,7 +5,8 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::store::{
-    Attributes, ETag, Multipart, ObjectMeta, ObjectStore as _, PartNumber, PartTag, PendingUpload, StoreError, UploadId,
+    Attributes, ETag, Multipart, ObjectMeta, ObjectStore as _, PartNumber, PartTag, PendingUpload,
+    StoreError, UploadId,
 };
 use bytes::Bytes;
 

@@ -65,8 +65,14 @@ pub(crate) fn scrub(text: &str) -> String {
 }
 
 fn scrub_word(word: &str) -> String {
-    const TELLTALES: [&str; 6] =
-        ["x-amz-signature", "x-amz-credential", "x-amz-security-token", "signature=", "credential=", "aws4-hmac"];
+    const TELLTALES: [&str; 6] = [
+        "x-amz-signature",
+        "x-amz-credential",
+        "x-amz-security-token",
+        "signature=",
+        "credential=",
+        "aws4-hmac",
+    ];
     let lower = word.to_ascii_lowercase();
     if TELLTALES.iter().any(|telltale| lower.contains(telltale)) {
         return "[redacted]".to_owned();

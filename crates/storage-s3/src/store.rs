@@ -12,7 +12,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_runtime_api::http::Response;
 use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::store::{
-    Attributes, Capabilities, ETag, GetResult, ObjectMeta, ObjectStore, PutMode, StoreError,
+    Attributes, Capabilities, ETag, GetResult, ObjectMeta, ObjectStore, PutMode, StoreError, cut_range,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -111,7 +111,8 @@ impl S3Store {
     }
 
     async fn open_body(&self, key: &Key, range: Option<&Range<u64>>) -> Result<GetResult, Failure> {
-        let mut call = self.inner.client.get_object().bucket(&self.inner.options.bucket).key(self.full_key(key));
+        let mut call =
+            self.inner.client.get_object().bucket(&self.inner.options.bucket).key(self.full_key(key));
         match range {
             Some(range) => call = call.range(range_header(range)),
             // Only for whole objects: some services answer a range with the checksum of the whole.
@@ -200,7 +201,9 @@ impl ObjectStore for S3Store {
             }
             Err(failure) => Err(match (failure.kind, mode) {
                 (Kind::Precondition, PutMode::Create) => StoreError::AlreadyExists { key: key.clone() },
-                (Kind::Precondition | Kind::NoKey, PutMode::Replace(_)) => StoreError::Conflict { key: key.clone() },
+                (Kind::Precondition | Kind::NoKey, PutMode::Replace(_)) => {
+                    StoreError::Conflict { key: key.clone() }
+                }
                 _ => self.error(failure, OP, Target::Key(key)),
             }),
         }
@@ -209,16 +212,16 @@ impl ObjectStore for S3Store {
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<GetResult, StoreError> {
         // The protocol has no empty range, and answers 416 for one that begins at the end or behind it.
         if range.as_ref().is_some_and(|range| range.is_empty()) {
-            return Ok(nothing(self.head(key).await?));
+            return Ok(nothing(self.head(key).await?, range));
         }
         match self.open_body(key, range.as_ref()).await {
             Ok(result) => Ok(result),
             Err(failure) if failure.kind == Kind::BadRange => {
                 let meta = self.head(key).await?;
-                if range.is_some_and(|range| range.start < meta.size) {
+                if range.as_ref().is_some_and(|range| range.start < meta.size) {
                     return Err(self.error(failure, "read", Target::Key(key)));
                 }
-                Ok(nothing(meta))
+                Ok(nothing(meta, range))
             }
             Err(failure) => Err(self.error(failure, "read", Target::Key(key))),
         }
@@ -305,8 +308,8 @@ fn object_meta(
     Ok(ObjectMeta { key: key.clone(), size, modified, etag: etag.map(|tag| ETag(tag.to_owned())) })
 }
 
-fn nothing(meta: ObjectMeta) -> GetResult {
-    GetResult { range: meta.size..meta.size, meta, body: stream::empty().boxed() }
+fn nothing(meta: ObjectMeta, range: Option<Range<u64>>) -> GetResult {
+    GetResult { range: cut_range(range, meta.size), meta, body: stream::empty().boxed() }
 }
 
 fn range_header(range: &Range<u64>) -> String {
