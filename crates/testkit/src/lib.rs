@@ -35,6 +35,8 @@ mod redis;
 mod sample;
 mod scratch;
 
+pub mod s3;
+
 pub use account::Account;
 pub use error::Error;
 pub use guard::ProcessGuard;
