@@ -55,8 +55,7 @@ impl LocalStore {
     /// # Errors
     /// [`StoreError::Missing`] if there is no such directory, [`StoreError::Denied`] if it cannot be read.
     pub fn open(root: PathBuf) -> Result<Self, StoreError> {
-        let path = root.clone();
-        Self::with("open", &path, Root::open(root))
+        Self::with("open", &root, Root::open)
     }
 
     /// Makes the directory, and missing ones above it, for the owner alone; an existing one is opened as it is.
@@ -65,12 +64,16 @@ impl LocalStore {
     /// # Errors
     /// [`StoreError::Denied`], [`StoreError::Full`], or [`StoreError::Missing`] if something else is in the way.
     pub fn create(root: PathBuf) -> Result<Self, StoreError> {
-        let path = root.clone();
-        Self::with("create", &path, Root::create(root))
+        Self::with("create", &root, Root::create)
     }
 
-    fn with(op: &'static str, path: &Path, root: Result<Root, Trouble>) -> Result<Self, StoreError> {
-        let root = root.map_err(|trouble| trouble.of(op, &path.display().to_string(), path))?;
+    fn with(
+        op: &'static str,
+        root: &Path,
+        make: impl FnOnce(PathBuf) -> Result<Root, Trouble>,
+    ) -> Result<Self, StoreError> {
+        let made = make(root.to_path_buf());
+        let root = made.map_err(|trouble| trouble.of(op, &root.display().to_string(), root))?;
         Ok(Self { root: Arc::new(root) })
     }
 

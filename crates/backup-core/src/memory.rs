@@ -188,7 +188,7 @@ impl ObjectStore for MemoryStore {
         let now = self.clock.now();
         let mut state = self.state();
         state.check_mode(key, &mode, self.capabilities)?;
-        Ok(state.insert(key, body, now, attributes))
+        Ok(state.insert(key, Bytes::copy_from_slice(&body), now, attributes))
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<GetResult, StoreError> {
@@ -258,7 +258,8 @@ impl Multipart for MemoryStore {
             return Err(failed("store a part of", key, "the part number is out of range"));
         }
         let tag = PartTag { part, len: body.len() as u64, tag: part_tag(&body), checksum: String::new() };
-        self.state().upload(key, upload)?.parts.insert(part, body);
+        // A copy, because the caller waits for its memory.
+        self.state().upload(key, upload)?.parts.insert(part, Bytes::copy_from_slice(&body));
         Ok(tag)
     }
 

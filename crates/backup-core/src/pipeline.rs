@@ -1,1 +1,20 @@
-//! (being written)
+//! The writing half of the data path, from plain chunks to parts ready for upload.
+//!
+//! ```text
+//! source ─▶ frames ─▶ compress (several at once, blocking threads) ─▶ in order ─▶ encrypt, hash, cut ─▶ parts
+//!           4 MiB      one permit per frame, shared by all objects                 8 MiB, one permit per part
+//! ```
+//!
+//! Memory is bounded by two numbers whatever the size of the data: frames in flight × frame size and parts in
+//! flight × part size (see [`crate::set_writer::DataPath`]). Both are budgets of a whole set, so two objects written
+//! at the same time share them. A chunk that has the size of a frame is compressed where it lies.
+//!
+//! [`read_frames`] makes such chunks out of a pipe or file. The reading half is [`crate::object_reader`].
+
+pub(crate) mod assembler;
+pub(crate) mod buffers;
+mod frames;
+pub(crate) mod parts;
+
+pub(crate) use frames::Frames;
+pub use frames::read_frames;

@@ -37,7 +37,7 @@ pub trait ObjectStore: Multipart + fmt::Debug + Send + Sync + 'static {
     /// What the store can be relied on to do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Stores a small object in one step.
+    /// Stores a small object in one step. `body` must not be kept after the call.
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`] for [`PutMode::Create`] on an existing key, [`StoreError::Conflict`] when the
@@ -82,6 +82,9 @@ pub trait Multipart: Send + Sync {
     async fn start_upload(&self, key: &Key, attributes: &Attributes) -> Result<UploadId, StoreError>;
 
     /// Stores one part; parts may arrive in any order and at the same time.
+    ///
+    /// `body` must not be kept after the call: its memory is counted against a budget and used again, and a writer
+    /// waits for that.
     async fn put_part(
         &self,
         key: &Key,

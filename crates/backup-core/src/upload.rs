@@ -150,7 +150,29 @@ impl Uploader {
         if self.given_up {
             return Err(self.failed("the upload was given up after an error"));
         }
-        match self.complete().await {
+        let rest = self.buffer.split().freeze();
+        match self.complete(rest).await {
+            Ok(meta) => Ok(meta),
+            Err(error) => Err(self.give_up(error).await),
+        }
+    }
+
+    /// [`Uploader::write`] and [`Uploader::finish`] in one, which stores the last bytes without copying them if
+    /// they are at most a part.
+    ///
+    /// # Errors
+    /// As [`Uploader::finish`].
+    ///
+    /// # Cancel safety
+    /// As [`Uploader::finish`].
+    pub async fn finish_with(mut self, last: Bytes) -> Result<ObjectMeta, StoreError> {
+        let fits = self.part_len().is_ok_and(|size| last.len() <= size);
+        if self.given_up || !self.buffer.is_empty() || !fits {
+            self.write(last).await?;
+            return self.finish().await;
+        }
+        self.written += last.len() as u64;
+        match self.complete(last).await {
             Ok(meta) => Ok(meta),
             Err(error) => Err(self.give_up(error).await),
         }
@@ -165,11 +187,12 @@ impl Uploader {
         self.written += bytes.len() as u64;
         while !bytes.is_empty() {
             let size = self.part_len()?;
-            // A full first part waits for one more byte: without it, the object is a single put.
+            // A collected first part waits for one more byte: without it, the object is a single put. Bytes that
+            // have the size of a part go on as they are, so that a caller who counts parts gets them back.
             if self.buffer.len() == size {
                 let part = self.buffer.split().freeze();
                 self.send(part).await?;
-            } else if self.buffer.is_empty() && bytes.len() > size {
+            } else if self.buffer.is_empty() && bytes.len() >= size {
                 let part = bytes.split_to(size);
                 self.send(part).await?;
             } else {
@@ -184,8 +207,7 @@ impl Uploader {
         Ok(())
     }
 
-    async fn complete(&mut self) -> Result<ObjectMeta, StoreError> {
-        let rest = self.buffer.split().freeze();
+    async fn complete(&mut self, rest: Bytes) -> Result<ObjectMeta, StoreError> {
         let meta = if self.upload.is_none() {
             self.store.put(&self.key, rest, PutMode::Create, &self.attributes).await?
         } else {

@@ -1,0 +1,204 @@
+//! Which repositories are still part of a set being written, and the two steps of its commit.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::error::Error;
+use crate::key::Key;
+use crate::manifest::{Manifest, ObjectEntry};
+use crate::replicas::Repositories;
+use crate::repository::{Repository, layout};
+use crate::store::{Attributes, PutMode, SharedStore, StoreError};
+
+/// Objects of one repository that are checked at the same time.
+const CHECKS: usize = 8;
+
+/// The repositories of a set and what became of them.
+#[derive(Debug)]
+pub(super) struct Members {
+    repositories: Repositories,
+    failures: Mutex<Vec<Option<Failure>>>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    /// Until it is handed to the caller.
+    error: Option<Error>,
+}
+
+impl Members {
+    pub(super) fn new(repositories: Repositories) -> Self {
+        let failures = repositories.members().iter().map(|_| None).collect();
+        Self { repositories, failures: Mutex::new(failures) }
+    }
+
+    /// Positions of the repositories that have not failed.
+    pub(super) fn healthy(&self) -> Vec<usize> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().enumerate().filter(|(_, failure)| failure.is_none()).map(|(index, _)| index).collect()
+    }
+
+    /// The repository at a position.
+    pub(super) fn repository(&self, index: usize) -> &Repository {
+        &self.repositories.members()[index]
+    }
+
+    /// How many repositories must take every write.
+    pub(super) fn quorum(&self) -> usize {
+        self.repositories.quorum()
+    }
+
+    /// Leaves a repository out of the set.
+    ///
+    /// # Errors
+    /// The failure itself when there is no other repository, [`Error::Quorum`] when too few are left.
+    pub(super) fn drop_out(&self, index: usize, error: Error) -> Result<(), Error> {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = failures.len();
+        if failures[index].is_none() {
+            let reason = chain(&error);
+            if total > 1 {
+                let repository = self.repository(index).name();
+                tracing::warn!(repository, reason, "repository left out of the set");
+            }
+            failures[index] = Some(Failure { reason, error: Some(error) });
+        }
+        let reached = failures.iter().filter(|failure| failure.is_none()).count();
+        let needed = self.quorum();
+        if reached >= needed {
+            return Ok(());
+        }
+        let first = failures.iter_mut().flatten().find_map(|failure| failure.error.take());
+        Err(match first {
+            // Somebody else was told already, and the set is given up.
+            None => Error::Cancelled,
+            Some(only) if total == 1 => only,
+            Some(first) => Error::Quorum { reached, needed, source: Box::new(first) },
+        })
+    }
+
+    /// Checks that every object is there with its size; repositories where it is not drop out.
+    pub(super) async fn check_objects(&self, manifest: &Manifest) -> Result<(), Error> {
+        self.everywhere(async |repository| check_objects(repository, manifest).await).await
+    }
+
+    /// Stores the manifest.
+    pub(super) async fn put_manifest(
+        &self,
+        key: &Key,
+        bytes: &Bytes,
+        attributes: &Attributes,
+    ) -> Result<(), Error> {
+        self.everywhere(async |repository| {
+            create(repository.store(), key, bytes, attributes)
+                .await
+                .map_err(|source| repository.failed("store manifest", source))
+        })
+        .await
+    }
+
+    /// Does something in every healthy repository at the same time.
+    async fn everywhere(&self, step: impl AsyncFn(&Repository) -> Result<(), Error>) -> Result<(), Error> {
+        let healthy = self.healthy();
+        if healthy.len() < self.quorum() {
+            return Err(Error::Cancelled);
+        }
+        let step = &step;
+        let steps = healthy.iter().map(|index| async move { (*index, step(self.repository(*index)).await) });
+        let mut result = Ok(());
+        for (index, outcome) in join_all(steps).await {
+            if let Err(error) = outcome {
+                result = result.and(self.drop_out(index, error));
+            }
+        }
+        result
+    }
+
+    /// Names of the repositories that have the set, and of the others with the reason.
+    pub(super) fn outcome(&self) -> (Vec<String>, Vec<(String, String)>) {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stored = Vec::new();
+        let mut missing = Vec::new();
+        for (repository, failure) in self.repositories.members().iter().zip(failures.iter()) {
+            match failure {
+                None => stored.push(repository.name().to_owned()),
+                Some(failure) => missing.push((repository.name().to_owned(), failure.reason.clone())),
+            }
+        }
+        (stored, missing)
+    }
+}
+
+async fn check_objects(repository: &Repository, manifest: &Manifest) -> Result<(), Error> {
+    stream::iter(&manifest.objects)
+        .map(|entry| check_object(repository, manifest, entry))
+        .buffer_unordered(CHECKS)
+        .try_collect()
+        .await
+}
+
+async fn check_object(
+    repository: &Repository,
+    manifest: &Manifest,
+    entry: &ObjectEntry,
+) -> Result<(), Error> {
+    let key = layout::object(&manifest.stanza, &manifest.set, &entry.name)
+        .map_err(|error| Error::Internal { what: error.to_string() })?;
+    let meta =
+        repository.store().head(&key).await.map_err(|source| repository.failed("check object", source))?;
+    if meta.size == entry.stored {
+        return Ok(());
+    }
+    let problem = format!(
+        "repository {} has {} bytes where {} were stored",
+        repository.name(),
+        meta.size,
+        entry.stored
+    );
+    Err(Error::Damaged { set: manifest.set.clone(), object: entry.name.clone(), problem })
+}
+
+/// Creates an object; when the reply is lost, looks whether it arrived.
+async fn create(
+    store: &SharedStore,
+    key: &Key,
+    bytes: &Bytes,
+    attributes: &Attributes,
+) -> Result<(), StoreError> {
+    let error = match store.put(key, bytes.clone(), PutMode::Create, attributes).await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    // The id is ours alone, so what lies there with our bytes is what we sent.
+    match stored(store, key).await {
+        Ok(found) if found == *bytes => Ok(()),
+        _ => Err(error),
+    }
+}
+
+async fn stored(store: &SharedStore, key: &Key) -> Result<Vec<u8>, StoreError> {
+    let result = store.get(key, None).await?;
+    result
+        .body
+        .try_fold(Vec::new(), async |mut all, chunk| {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
