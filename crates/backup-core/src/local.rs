@@ -55,7 +55,8 @@ impl LocalStore {
     /// # Errors
     /// [`StoreError::Missing`] if there is no such directory, [`StoreError::Denied`] if it cannot be read.
     pub fn open(root: PathBuf) -> Result<Self, StoreError> {
-        Self::with("open", &root, Root::open)
+        let path = root.clone();
+        Self::with("open", &path, Root::open(root))
     }
 
     /// Makes the directory, and missing ones above it, for the owner alone; an existing one is opened as it is.
@@ -64,16 +65,12 @@ impl LocalStore {
     /// # Errors
     /// [`StoreError::Denied`], [`StoreError::Full`], or [`StoreError::Missing`] if something else is in the way.
     pub fn create(root: PathBuf) -> Result<Self, StoreError> {
-        Self::with("create", &root, Root::create)
+        let path = root.clone();
+        Self::with("create", &path, Root::create(root))
     }
 
-    fn with(
-        op: &'static str,
-        root: &Path,
-        make: impl FnOnce(PathBuf) -> Result<Root, Trouble>,
-    ) -> Result<Self, StoreError> {
-        let made = make(root.to_path_buf());
-        let root = made.map_err(|trouble| trouble.of(op, &root.display().to_string(), root))?;
+    fn with(op: &'static str, path: &Path, root: Result<Root, Trouble>) -> Result<Self, StoreError> {
+        let root = root.map_err(|trouble| trouble.of(op, &path.display().to_string(), path))?;
         Ok(Self { root: Arc::new(root) })
     }
 

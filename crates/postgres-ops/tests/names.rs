@@ -7,6 +7,7 @@ mod support;
 use backstay_postgres_ops::{
     ArchiveToc, dump_schema_pattern, dump_table_pattern, quote_ident, quote_literal, quote_qualified,
 };
+use backstay_testkit::PostgresInstall;
 use support::{Server, dump, scan, succeed};
 
 /// Names that break tools which build SQL or patterns by gluing.
@@ -27,7 +28,7 @@ const NASTY_NAMES: [&str; 12] = [
 
 #[test]
 fn any_name_is_matched_exactly_and_alone() {
-    let server = Server::start();
+    let server = Server::start(&PostgresInstall::system().unwrap());
     server.create_database("names");
     create_nasty_tables(&server);
     literals_mean_what_they_say(&server);

@@ -14,7 +14,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -59,12 +59,11 @@ impl ProcessGuard {
         shell.current_dir("/");
         copy_surroundings(command, &mut shell);
         let supervisor = shell
-            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(output)
             .spawn()
-            .map_err(Error::io("start", "/bin/sh"))?;
+            .map_err(Error::io("start", "setsid"))?;
         Self::adopt(supervisor, log)
     }
 

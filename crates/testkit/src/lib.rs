@@ -35,13 +35,15 @@ mod redis;
 mod sample;
 mod scratch;
 
+pub mod s3;
+
 pub use account::Account;
 pub use error::Error;
 pub use guard::ProcessGuard;
 pub use ports::PortLease;
 pub use postgres::{PostgresInstall, PostgresOptions, StopMode, TestPostgres};
 pub use redis::{RedisOptions, TestRedis};
-pub use sample::{SAMPLE_SQL, SampleSize, load_sample};
+pub use sample::{EVERYTHING_SQL, SAMPLE_SQL, SampleSize, load_everything, load_sample};
 pub use scratch::ScratchDir;
 
 /// The result of this crate's functions.

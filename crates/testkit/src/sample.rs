@@ -1,12 +1,16 @@
 //! Databases to back up.
 //!
 //! [`load_sample`] makes a shop of any size that looks and compresses like real data and is the same every time.
-//! Works on every supported version.
+//! [`load_everything`] makes a small database that holds one of everything PostgreSQL has, with the names and values
+//! that break backup tools. Both work on every supported version.
 
 use crate::{Result, TestPostgres};
 
 /// The shop, for `psql`; its variables are the fields of [`SampleSize`].
 pub const SAMPLE_SQL: &str = include_str!("../sql/sample.sql");
+
+/// One of everything, for `psql`. May be loaded into several databases of one server.
+pub const EVERYTHING_SQL: &str = include_str!("../sql/everything.sql");
 
 /// How large the shop is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,4 +77,13 @@ pub fn load_sample(server: &TestPostgres, name: &str, size: SampleSize) -> Resul
     ];
     let variables: Vec<_> = numbers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     server.psql_with(name, SAMPLE_SQL, &variables).map(drop)
+}
+
+/// Creates the database `name` with one of everything in it, and the roles it needs in the server.
+///
+/// # Errors
+/// When the database exists or a statement fails.
+pub fn load_everything(server: &TestPostgres, name: &str) -> Result<()> {
+    server.create_database(name)?;
+    server.psql(name, EVERYTHING_SQL).map(drop)
 }

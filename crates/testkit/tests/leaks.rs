@@ -29,6 +29,7 @@ fn helper_process() {
     while postgres.psql("postgres", &active).unwrap() != "1" {}
     if std::env::var_os("BACKSTAY_TEST_FREEZE").is_some() {
         postgres.process().unwrap().freeze();
+        redis.process().unwrap().freeze();
     }
     println!(
         "{ANNOUNCEMENT} {} {} {} {} {} {}",
@@ -125,5 +126,5 @@ fn a_frozen_server_does_not_outlive_a_killed_test_process_either() {
     let mut helper = start_helper(true);
     helper.child.kill().unwrap();
     helper.child.wait().unwrap();
-    assert_all_gone(&helper, Duration::from_secs(20));
+    assert_all_gone(&helper, Duration::from_secs(10));
 }

@@ -122,17 +122,15 @@ fn a_killed_server_leaves_no_process_and_no_shared_memory() {
         .unwrap();
     let active = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()";
     let pid = wait_for(|| Some(server.psql("postgres", active).unwrap()).filter(|pid| !pid.is_empty()));
+    let pid_file = std::fs::read_to_string(server.data_directory().join("postmaster.pid")).unwrap();
+    let segment = pid_file.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    assert!(segments().contains(&segment));
     server.kill9();
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     assert!(status.is_empty() || status.contains(") Z "), "a backend outlived the kill: {status}");
     assert!(!session.wait().unwrap().success());
     drop(server);
-    // Other tests of this file run at the same time, so look for segments that nobody uses.
-    let orphans = || {
-        let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
-        table.lines().skip(1).filter(|line| line.split_whitespace().nth(6) == Some("0")).count()
-    };
-    wait_for(|| (orphans() == 0).then_some(()));
+    assert!(!segments().contains(&segment), "the segment is still there");
 }
 
 #[test]
@@ -177,6 +175,12 @@ fn an_existing_data_directory_runs_under_a_new_server() {
     let second = TestPostgres::start_blocking(&options).unwrap();
     assert_ne!(second.port(), first.port());
     assert_eq!(second.psql("postgres", "SELECT seven FROM kept").unwrap(), "7");
+}
+
+/// The ids of this machine's shared memory segments.
+fn segments() -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    table.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect()
 }
 
 fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {

@@ -41,6 +41,8 @@ pub(super) struct Folder {
 impl Root {
     /// Opens an existing directory.
     pub(super) fn open(path: PathBuf) -> Result<Self, Trouble> {
+        // The process may change its working directory later.
+        let path = std::path::absolute(path).map_err(os)?;
         let fd = open_root(&path)?;
         let identity = identity(&rustix::fs::fstat(&fd)?);
         Ok(Self { path, identity, durable: Mutex::default() })
