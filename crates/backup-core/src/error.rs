@@ -132,6 +132,16 @@ pub enum Error {
         /// Who holds it now.
         holder: String,
     },
+    /// The record of a lease is no such thing, so nobody can tell who holds it.
+    #[error("the record of lease {name} in repository {repository} cannot be used")]
+    LeaseUnreadable {
+        /// Name of the lease.
+        name: String,
+        /// Name of the repository.
+        repository: String,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
     /// The data source failed while it was read.
     #[error("the source of {object} failed")]
     Source {
@@ -158,7 +168,9 @@ impl Error {
         match self {
             Self::Store { source, .. } => store_class(source),
             Self::NotARepository { .. } | Self::InvalidKey { .. } | Self::Key { .. } => Class::Usage,
-            Self::Description { source, .. } | Self::Manifest { source, .. } => match source {
+            Self::Description { source, .. }
+            | Self::Manifest { source, .. }
+            | Self::LeaseUnreadable { source, .. } => match source {
                 ManifestError::TooNew { .. } => Class::Usage,
                 ManifestError::Damaged { .. } => Class::Data,
             },
@@ -207,4 +219,16 @@ impl Classified for StoreError {
     fn class(&self) -> Class {
         store_class(self)
     }
+}
+
+/// An error with everything below it, in one line.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        below = error.source();
+    }
+    text
 }

@@ -5,6 +5,7 @@
 //! random bits. A location without it is refused, so that a mistyped path never looks like an empty repository.
 
 pub mod layout;
+pub(crate) mod record;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -161,12 +162,13 @@ fn store_error(repository: &str, op: &'static str, source: StoreError) -> Error 
 }
 
 /// Why a small document could not be had.
-enum ReadError {
+#[derive(Debug)]
+pub(crate) enum ReadError {
     Store(StoreError),
     Content(ManifestError),
 }
 
-async fn read_small(store: &SharedStore, key: &Key, limit: u64) -> Result<Vec<u8>, ReadError> {
+pub(crate) async fn read_small(store: &SharedStore, key: &Key, limit: u64) -> Result<Vec<u8>, ReadError> {
     let problem = |problem: String| ReadError::Content(ManifestError::Damaged { problem });
     let mut result = store.get(key, None).await.map_err(ReadError::Store)?;
     let size = result.meta.size;
