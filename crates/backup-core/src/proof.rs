@@ -332,7 +332,7 @@ async fn newest_readable(
         match read(repository, stanza, set, kind, &meta.key).await {
             Ok(proof) => return Ok((Some(StoredProof { proof, store_time: meta.modified }), damaged)),
             Err(ReadError::Content(error)) => {
-                damaged.push(Problem::new(meta.key.as_str(), error.to_string()))
+                damaged.push(Problem::new(meta.key.as_str(), error.to_string()));
             }
             Err(ReadError::Store(error)) if error.is_absent() => {}
             Err(ReadError::Store(error)) if error.is_temporary() => {
