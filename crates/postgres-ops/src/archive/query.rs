@@ -1,6 +1,6 @@
 //! Questions a backup or a restore asks of a table of contents.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{ArchiveText, ArchiveToc, DumpId, TocEntry};
 
@@ -35,18 +35,20 @@ impl ArchiveToc {
 
     /// Everything that leads back to one of `roots`, the roots included.
     pub fn closure(&self, roots: impl IntoIterator<Item = DumpId>) -> HashSet<DumpId> {
-        let mut reached: HashSet<DumpId> = roots.into_iter().collect();
-        loop {
-            let before = reached.len();
-            for entry in self.entries() {
-                if entry.dependencies.iter().any(|id| reached.contains(id)) {
-                    reached.insert(entry.dump_id);
-                }
-            }
-            if reached.len() == before {
-                return reached;
+        let mut users: HashMap<DumpId, Vec<DumpId>> = HashMap::new();
+        for entry in self.entries() {
+            for id in &entry.dependencies {
+                users.entry(*id).or_default().push(entry.dump_id);
             }
         }
+        let mut unvisited: Vec<DumpId> = roots.into_iter().collect();
+        let mut reached = HashSet::new();
+        while let Some(id) = unvisited.pop() {
+            if reached.insert(id) {
+                unvisited.extend(users.get(&id).into_iter().flatten());
+            }
+        }
+        reached
     }
 
     /// Indexes and constraints that a table needs on its own, in the order of restoring them.
