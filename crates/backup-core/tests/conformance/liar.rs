@@ -199,14 +199,6 @@ impl Multipart for Liar {
     }
 }
 
-async fn caught(lie: Lie) -> Vec<&'static str> {
-    let store = Liar::store(lie);
-    match conformance::run(async || store.clone()).await {
-        Ok(_) => Vec::new(),
-        Err(violations) => violations.found.into_iter().map(|found| found.behaviour).collect(),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_lie_is_caught_and_named() {
     let lies = [
@@ -231,8 +223,22 @@ async fn every_lie_is_caught_and_named() {
         (Lie::KeysAreFolded, "every_valid_key_is_an_object_of_its_own"),
         (Lie::TagsChange, "facts_are_the_same_wherever_they_come_from"),
     ];
-    for (lie, behaviour) in lies {
-        let found = caught(lie).await;
-        assert!(found.contains(&behaviour), "{lie:?} was caught by {found:?} only");
+    let behaviours = conformance::behaviours();
+    for (lie, name) in lies {
+        let behaviour = behaviours.iter().find(|behaviour| behaviour.name == name).unwrap();
+        let violation = behaviour.check(Liar::store(lie)).await.expect_err(&format!("{lie:?} passed {name}"));
+        assert_eq!(violation.behaviour, name);
     }
+}
+
+#[tokio::test]
+async fn a_run_reports_all_violations_by_name() {
+    let store = Liar::store(Lie::ListingIsReversed);
+    let violations = conformance::run(async || store.clone()).await.unwrap_err();
+    let found: Vec<_> = violations.found.iter().map(|found| found.behaviour).collect();
+    assert!(found.contains(&"listings_are_sorted_and_complete"), "{found:?}");
+    assert!(found.contains(&"listings_stay_in_their_folder"), "{found:?}");
+    assert!(!found.contains(&"ranges_are_cut_at_the_end"), "{found:?}");
+    let told = violations.to_string();
+    assert!(told.contains("ListingIsReversed violates: listings_are_sorted_and_complete: the order is"), "{told}");
 }
