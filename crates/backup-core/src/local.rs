@@ -13,6 +13,7 @@
 mod folder;
 mod lock;
 mod object;
+mod pins;
 mod temporary;
 mod trouble;
 mod walk;
@@ -29,6 +30,7 @@ use rustix::io::Errno;
 
 use self::folder::Root;
 use self::lock::Lock;
+use self::pins::Pins;
 use self::temporary::{Publish, Temporary};
 use self::trouble::Trouble;
 use self::walk::{Found, Walk};
@@ -47,6 +49,7 @@ const MAX_PARTS: u32 = 10_000;
 #[derive(Clone, Debug)]
 pub struct LocalStore {
     root: Arc<Root>,
+    pins: Arc<Pins>,
 }
 
 impl LocalStore {
@@ -71,7 +74,7 @@ impl LocalStore {
 
     fn with(op: &'static str, path: &Path, root: Result<Root, Trouble>) -> Result<Self, StoreError> {
         let root = root.map_err(|trouble| trouble.of(op, &path.display().to_string(), path))?;
-        Ok(Self { root: Arc::new(root) })
+        Ok(Self { root: Arc::new(root), pins: Arc::default() })
     }
 
     /// Runs the steps of one operation on the blocking threads. They run to their end even if the caller goes away,
@@ -204,14 +207,16 @@ impl ObjectStore for LocalStore {
 #[async_trait]
 impl Multipart for LocalStore {
     async fn start_upload(&self, key: &Key, _attributes: &Attributes) -> Result<UploadId, StoreError> {
-        self.run("begin to store", key, |root, key| {
+        let pins = Arc::clone(&self.pins);
+        self.run("begin to store", key, move |root, key| {
             let (names, name) = split(key);
-            let id = root.work_in(&names, |folder| {
+            root.work_in(&names, |folder| {
                 let (temporary, id) = Temporary::create(folder, name)?;
-                temporary.keep();
-                Ok(id)
-            })?;
-            Ok(UploadId(id))
+                let upload = UploadId(id);
+                pins.add(&upload, temporary.keep()?);
+                Ok(upload)
+            })
+            .map_err(Stop::from)
         })
         .await
     }
@@ -245,7 +250,7 @@ impl Multipart for LocalStore {
         parts: &[PartTag],
     ) -> Result<ObjectMeta, StoreError> {
         let (id, size) = (upload.0.clone(), joined_size(parts));
-        self.run("complete", key, move |root, key| {
+        let completed = self.run("complete", key, move |root, key| {
             let (names, name) = split(key);
             let folder = root.find(&names)?.ok_or(NO_UPLOAD)?;
             if object::open(&folder, name)?.is_some() {
@@ -258,11 +263,14 @@ impl Multipart for LocalStore {
             temporary.publish(name, Publish::New).map_err(exists)?;
             root.sync(&folder)?;
             Ok(object::meta(key, temporary.file())?)
-        })
-        .await
+        });
+        let meta = completed.await?;
+        self.pins.remove(upload);
+        Ok(meta)
     }
 
     async fn abort_upload(&self, key: &Key, upload: &UploadId) -> Result<(), StoreError> {
+        self.pins.remove(upload);
         let id = upload.0.clone();
         self.run("abort", key, move |root, key| {
             let (names, name) = split(key);

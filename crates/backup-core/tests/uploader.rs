@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstay_backup_core::clock::SystemClock;
+use backstay_backup_core::fault::{ErrorKind, Fault, Mishap, Operation};
 use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::memory::MemoryStore;
 use backstay_backup_core::store::{Attributes, Capabilities, PutMode, SharedStore, StoreError};
@@ -11,6 +13,7 @@ use backstay_backup_core::upload::{MAX_OBJECT, UploadOptions, Uploader, part_siz
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use proptest::prelude::{ProptestConfig, prop, proptest};
+use tokio::time::Instant;
 
 fn memory() -> SharedStore {
     Arc::new(MemoryStore::new(Arc::new(SystemClock)))
@@ -93,6 +96,74 @@ async fn a_store_of_one_part_takes_everything_in_it() {
     let mut upload = uploader(&store, 4);
     upload.write(Bytes::from_static(b"more than one part")).await.unwrap();
     assert_eq!(upload.finish().await.unwrap().size, 18);
+}
+
+/// A memory store behind faults, and both of them.
+fn faulty() -> (SharedStore, Arc<Fault>) {
+    let fault = Arc::new(Fault::new(memory(), 1));
+    (fault.clone(), fault)
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_parts_are_under_way_as_allowed() {
+    let second = Duration::from_secs(1);
+    for (parts, seconds) in [(1, 12), (3, 4), (5, 3)] {
+        let (store, fault) = faulty();
+        fault.always(Operation::PutPart, Mishap::Slow(second));
+        let options = UploadOptions::default().part_size(10).parts_in_flight(parts);
+        let mut upload = Uploader::new(store, name(), Attributes::default(), options);
+        let begin = Instant::now();
+        upload.write(Bytes::from(vec![0; 120])).await.unwrap();
+        upload.finish().await.unwrap();
+        assert_eq!(begin.elapsed(), seconds * second, "{parts} parts in flight");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_part_ends_the_upload_for_good() {
+    let (store, fault) = faulty();
+    fault.on(Operation::PutPart, 2, Mishap::Error(ErrorKind::Full));
+    let mut upload = uploader(&store, 10);
+    let mut outcome = Ok(());
+    for _ in 0..10 {
+        outcome = upload.write(Bytes::from(vec![7; 20])).await;
+        if outcome.is_err() {
+            break;
+        }
+    }
+    assert!(matches!(outcome, Err(StoreError::Full { .. })), "{outcome:?}");
+    assert_eq!(pending(&store).await, 0);
+    let parts = fault.count(Operation::PutPart);
+    assert!(upload.write(Bytes::from(vec![7; 20])).await.is_err());
+    assert!(upload.finish().await.is_err());
+    assert_eq!(fault.count(Operation::PutPart), parts, "nothing is sent after an error");
+    assert!(store.head(&name()).await.unwrap_err().is_absent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_that_hangs_or_fails_does_not_hide_the_error() {
+    for mishap in [Mishap::Error(ErrorKind::Denied), Mishap::Slow(Duration::from_secs(86_400))] {
+        let (store, fault) = faulty();
+        fault.on(Operation::CompleteUpload, 1, Mishap::Error(ErrorKind::Full));
+        fault.always(Operation::AbortUpload, mishap);
+        let mut upload = uploader(&store, 10);
+        upload.write(Bytes::from(vec![7; 25])).await.unwrap();
+        let begin = Instant::now();
+        let error = upload.finish().await.unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        assert_eq!(pending(&store).await, 1, "what could not be aborted is listed");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_upload_leaves_a_pending_one_at_most() {
+    let store = memory();
+    let mut upload = uploader(&store, 10);
+    upload.write(Bytes::from(vec![7; 25])).await.unwrap();
+    drop(upload);
+    assert_eq!(pending(&store).await, 1);
+    assert!(store.head(&name()).await.unwrap_err().is_absent());
 }
 
 #[test]

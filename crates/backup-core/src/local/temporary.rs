@@ -63,9 +63,11 @@ impl<'a> Temporary<'a> {
         &self.file
     }
 
-    /// Leaves the file for the parts to come.
-    pub(super) fn keep(mut self) {
+    /// Leaves the file for the parts to come, and returns it open.
+    pub(super) fn keep(mut self) -> Result<OwnedFd, Trouble> {
+        let file = rustix::io::fcntl_dupfd_cloexec(&self.file, 0)?;
         self.armed = false;
+        Ok(file)
     }
 
     /// Writes all bytes at an offset.

@@ -27,7 +27,8 @@ impl From<Errno> for Trouble {
 impl Trouble {
     /// The error of operation `op` on `what` in the store at `root`.
     pub(super) fn of(self, op: &'static str, what: &str, root: &Path) -> StoreError {
-        let what = what.to_owned();
+        // The prefix of everything is empty.
+        let what = if what.is_empty() { root.display().to_string() } else { what.to_owned() };
         match self {
             Self::RootGone(source) => missing(root, source),
             Self::Refused(why) => StoreError::Failed { op, what, source: why.into() },

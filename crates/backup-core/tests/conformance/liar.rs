@@ -240,5 +240,8 @@ async fn a_run_reports_all_violations_by_name() {
     assert!(found.contains(&"listings_stay_in_their_folder"), "{found:?}");
     assert!(!found.contains(&"ranges_are_cut_at_the_end"), "{found:?}");
     let told = violations.to_string();
-    assert!(told.contains("ListingIsReversed violates: listings_are_sorted_and_complete: the order is"), "{told}");
+    assert!(
+        told.contains("ListingIsReversed violates: listings_are_sorted_and_complete: the order is"),
+        "{told}"
+    );
 }
