@@ -1,0 +1,53 @@
+//! Stores roles and tablespaces, which belong to the server and are in no dump of a database.
+
+use std::io::Read;
+
+use backstay_backup_core::manifest::ObjectEntry;
+use backstay_backup_core::set_writer::SetWriter;
+use bytes::Bytes;
+use futures::stream;
+
+use crate::client::Client;
+use crate::dump::DumpOptions;
+use crate::error::Error;
+use crate::server::Server;
+use crate::tools::Tool;
+
+/// Name of the object.
+pub(crate) const OBJECT: &str = "globals.sql";
+/// Largest script that is accepted: a server with a million roles stays far below.
+const MOST: u64 = 1 << 30;
+
+/// Writes `globals.sql`. Tells whether password hashes are in it: only superusers may read them.
+pub(crate) async fn store(
+    set: &SetWriter,
+    server: &Server,
+    dump_tool: &Tool,
+    superuser: bool,
+    options: &DumpOptions,
+) -> Result<(ObjectEntry, bool), Error> {
+    let tool = Tool { path: dump_tool.folder().join("pg_dumpall"), major: dump_tool.major };
+    let mut arguments = vec!["--globals-only".to_owned(), "--no-password".to_owned()];
+    if !superuser {
+        arguments.push("--no-role-passwords".to_owned());
+    }
+    arguments.push(format!("--database={}", server.database));
+    let mut client = Client::start("pg_dumpall", &tool, &arguments, server).await?;
+    let pipe = client.take_stdout()?;
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut script = Vec::new();
+        pipe.take(MOST).read_to_end(&mut script).map(|_| script)
+    });
+    let script = reading.await.map_err(|error| crate::client::lost_thread("pg_dumpall", &error))?;
+    client.finish().await?;
+    let script = script.map_err(|source| Error::Spawn { program: "pg_dumpall", source })?;
+    let name = object_name(OBJECT, options);
+    let input = stream::iter([Ok(Bytes::from(script))]);
+    Ok((set.object(&name, options.codec, input).await?, superuser))
+}
+
+/// Name of an object with the suffixes that say how to open it.
+pub(crate) fn object_name(base: &str, options: &DumpOptions) -> String {
+    let encrypted = if options.recipients.is_empty() { "" } else { ".age" };
+    format!("{base}{}{encrypted}", options.codec.suffix())
+}

@@ -1,0 +1,122 @@
+//! Compares the restored database with the facts of the set.
+
+use std::collections::HashSet;
+use std::io;
+
+use sqlx::{Connection, Executor};
+
+use super::job::Job;
+use crate::archive::ArchiveToc;
+use crate::client::{Client, lost_thread};
+use crate::compare::{Comparison, Evidence, compare};
+use crate::error::Error;
+use crate::evidence;
+use crate::facts::{SequenceFacts, TableFacts};
+use crate::inspect;
+use crate::tools::Tool;
+
+impl Job<'_> {
+    pub(super) async fn compare(&mut self) -> Result<Comparison, Error> {
+        self.progress.begin("compare");
+        let (recorded, restored) = if self.options.is_whole() {
+            (self.facts.tables.clone(), self.facts.sequences.clone())
+        } else {
+            self.chosen_facts()
+        };
+        let mut connection = self.server.connect().await?;
+        if self.options.analyze {
+            let analyzed = connection.execute("analyze").await;
+            analyzed.map_err(inspect::query_error(&self.server, "analyze"))?;
+        }
+        let mut expected = Evidence { tables: recorded, sequences: restored, ..Evidence::default() };
+        let mut found = Evidence {
+            tables: evidence::live_tables(&self.server, &expected.tables, self.options.jobs).await?,
+            sequences: evidence::live_sequences(&mut connection, &self.server, &expected.sequences).await?,
+            ..Evidence::default()
+        };
+        if self.options.is_whole() {
+            expected.large_objects = self.facts.large_objects.clone();
+            let live = evidence::live_large_objects(&mut connection, &self.server).await?;
+            found.large_objects = live.unwrap_or_else(|| {
+                self.warnings
+                    .push("large objects could not be compared: the role may not read them".to_owned());
+                expected.large_objects.clone()
+            });
+            self.compare_definitions(&mut expected, &mut found).await?;
+        }
+        let _ = connection.close().await;
+        Ok(compare(&expected, &found))
+    }
+
+    pub(super) fn chosen_facts(&self) -> (Vec<TableFacts>, Vec<SequenceFacts>) {
+        let Some(main) = self.archives.first() else { return Default::default() };
+        let names: HashSet<(String, String)> = main
+            .toc
+            .entries()
+            .iter()
+            .filter(|entry| self.is_chosen(entry.dump_id))
+            .filter(|entry| entry.desc == "TABLE" || entry.desc == "SEQUENCE SET")
+            .filter_map(|entry| {
+                Some((
+                    entry.namespace.as_ref()?.to_str_lossy().into_owned(),
+                    entry.tag.to_str_lossy().into_owned(),
+                ))
+            })
+            .collect();
+        let has = |schema: &String, name: &String| names.contains(&(schema.clone(), name.clone()));
+        let tables = self.facts.tables.iter().filter(|table| has(&table.schema, &table.name)).cloned();
+        let sequences = self.facts.sequences.iter().filter(|s| has(&s.schema, &s.name)).cloned();
+        (tables.collect(), sequences.collect())
+    }
+
+    /// Dumps the definitions of the restored database and compares them, where that is meaningful: same client,
+    /// owners and privileges as recorded.
+    pub(super) async fn compare_definitions(
+        &mut self,
+        expected: &mut Evidence,
+        found: &mut Evidence,
+    ) -> Result<(), Error> {
+        if self.options.no_owner || self.options.no_privileges {
+            self.warnings
+                .push("definitions were not compared: owners or privileges were left out".to_owned());
+            return Ok(());
+        }
+        let tool =
+            Tool { path: self.prepared.tool.folder().join("pg_dump"), major: self.prepared.tool.major };
+        let same_server = self.facts.server_version_num / 10_000;
+        if tool.major != self.facts.client_major || !tool.path.is_file() {
+            self.warnings.push(format!(
+                "definitions were not compared: that needs pg_dump {}, the one that wrote the dump",
+                self.facts.client_major
+            ));
+            return Ok(());
+        }
+        let mut connection = self.server.connect().await?;
+        let live = inspect::server_facts(&mut connection, &self.server).await?;
+        let _ = connection.close().await;
+        if live.major() != same_server {
+            self.warnings
+                .push("definitions were not compared: the server has another major version".to_owned());
+            return Ok(());
+        }
+        let toc = self.dump_definitions(&tool).await?;
+        expected.definitions = Some(self.facts.definitions.clone());
+        found.definitions = Some(evidence::definitions(&toc));
+        Ok(())
+    }
+
+    pub(super) async fn dump_definitions(&self, tool: &Tool) -> Result<ArchiveToc, Error> {
+        let arguments =
+            ["--format=custom", "--compress=0", "--schema-only", "--no-password"].map(str::to_owned);
+        let mut client = Client::start("pg_dump", tool, &arguments, &self.server).await?;
+        let mut pipe = client.take_stdout()?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut pipe, &mut bytes).map(|_| bytes)
+        });
+        let bytes = reading.await.map_err(|error| lost_thread("pg_dump", &error))?;
+        client.finish().await?;
+        let bytes = bytes.map_err(|source| Error::Spawn { program: "pg_dump", source })?;
+        ArchiveToc::parse(&bytes).map_err(|source| Error::Archive { source })
+    }
+}

@@ -1,0 +1,112 @@
+//! Which schemas and tables a dump takes.
+//!
+//! Names may hold `*` and `?`. They are matched here against the tables that exist, and `pg_dump` gets the exact
+//! names, so that every stream of a parallel dump agrees on what belongs to it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::inspect::TableSize;
+
+/// What to take and what to leave out. Empty lists take everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[non_exhaustive]
+pub struct Selection {
+    /// Only these schemas.
+    pub include_schemas: Vec<String>,
+    /// Not these schemas.
+    pub exclude_schemas: Vec<String>,
+    /// Only these tables: `schema.table`, or `table` in any schema.
+    pub include_tables: Vec<String>,
+    /// Not these tables.
+    pub exclude_tables: Vec<String>,
+    /// Definitions but no rows of these tables.
+    pub exclude_data: Vec<String>,
+}
+
+impl Selection {
+    /// Whether the whole database is taken.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the rows of that table are taken.
+    #[must_use]
+    pub fn takes_rows(&self, table: &TableSize) -> bool {
+        let schema_in = |names: &[String]| names.iter().any(|name| matches(name, &table.schema));
+        let table_in = |names: &[String]| names.iter().any(|name| names_table(name, table));
+        (self.include_schemas.is_empty() || schema_in(&self.include_schemas))
+            && !schema_in(&self.exclude_schemas)
+            && (self.include_tables.is_empty() || table_in(&self.include_tables))
+            && !table_in(&self.exclude_tables)
+            && !table_in(&self.exclude_data)
+    }
+
+    /// Tables among these that one of the names means.
+    pub(crate) fn named<'a>(names: &[String], tables: &'a [TableSize]) -> Vec<&'a TableSize> {
+        tables.iter().filter(|table| names.iter().any(|name| names_table(name, table))).collect()
+    }
+}
+
+fn names_table(pattern: &str, table: &TableSize) -> bool {
+    matches(pattern, &table.name) || matches(pattern, &format!("{}.{}", table.schema, table.name))
+}
+
+/// Whether `text` fits a pattern of literal characters, `*` and `?`.
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&c) if c == '?' || c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                // Let the last star take one more character and try again.
+                Some((at, taken)) => {
+                    p = at + 1;
+                    t = taken + 1;
+                    star = Some((at, taken + 1));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&c| c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_like_a_shell() {
+        for (pattern, text, fits) in [
+            ("orders", "orders", true),
+            ("orders", "orders2", false),
+            ("ord*", "orders", true),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*a*b", "xxaxxbxx", false),
+            ("?", "", false),
+            ("a?c", "abc", true),
+            ("**", "", true),
+        ] {
+            assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn exclusion_beats_inclusion() {
+        let table = TableSize { schema: "s".into(), name: "t".into(), bytes: 0, of_extension: false };
+        let mut selection = Selection { include_schemas: vec!["s".into()], ..Selection::default() };
+        assert!(selection.takes_rows(&table));
+        selection.exclude_tables = vec!["s.t".into()];
+        assert!(!selection.takes_rows(&table));
+    }
+}

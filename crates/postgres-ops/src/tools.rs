@@ -1,0 +1,133 @@
+//! Finds PostgreSQL's client and server programs.
+//!
+//! A dump needs a `pg_dump` that is not older than the server, and among those the nearest version is best, because
+//! its output restores into the widest range of servers. Distributions keep versions side by side in folders that
+//! are not on `PATH`; what is on `PATH` comes last, since it may be a wrapper.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::Error;
+
+/// Oldest supported major version of a server.
+pub const OLDEST_SERVER: u32 = 14;
+
+const VERSIONED_ROOTS: [(&str, &str); 3] =
+    [("/usr/lib/postgresql", "bin"), ("/usr/pgsql", "bin"), ("/opt/postgresql", "bin")];
+
+/// Where programs are looked for.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ToolSearch {
+    /// The only folder to look in, when given.
+    pub bin_dir: Option<PathBuf>,
+    /// Folders of the caller's `PATH`.
+    pub path: Vec<PathBuf>,
+}
+
+impl ToolSearch {
+    /// Looks in one folder only.
+    #[must_use]
+    pub fn only(bin_dir: impl Into<PathBuf>) -> Self {
+        Self { bin_dir: Some(bin_dir.into()), path: Vec::new() }
+    }
+
+    /// Looks in the usual places, then in these folders.
+    #[must_use]
+    pub fn with_path(path: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { bin_dir: None, path: path.into_iter().collect() }
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        if let Some(only) = &self.bin_dir {
+            return vec![only.clone()];
+        }
+        let mut folders: Vec<PathBuf> = VERSIONED_ROOTS
+            .iter()
+            .filter_map(|(root, bin)| Some((std::fs::read_dir(root).ok()?, bin)))
+            .flat_map(|(entries, bin)| entries.flatten().map(move |entry| entry.path().join(bin)))
+            .collect();
+        folders.sort();
+        folders.extend(self.path.iter().cloned());
+        folders
+    }
+}
+
+/// A program and its major version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// Its path.
+    pub path: PathBuf,
+    /// Major version it reports.
+    pub major: u32,
+}
+
+impl Tool {
+    /// The folder it is in, where its companions are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+}
+
+/// Finds the program whose version is the nearest at or above `server`. Blocks for some milliseconds.
+///
+/// # Errors
+/// [`Error::NoTool`] when there is none at all, [`Error::ToolTooOld`] when all are older than the server.
+pub fn find_tool(program: &'static str, server: u32, search: &ToolSearch) -> Result<Tool, Error> {
+    let folders = search.folders();
+    let found: Vec<Tool> = folders
+        .iter()
+        .map(|folder| folder.join(program))
+        .filter(|path| path.is_file())
+        .filter_map(|path| Some(Tool { major: reported_major(&path)?, path }))
+        .collect();
+    if let Some(best) = choose(&found, server) {
+        return Ok(best.clone());
+    }
+    match found.iter().map(|tool| tool.major).max() {
+        Some(newest) => Err(Error::ToolTooOld { program, found: newest, server }),
+        None => {
+            let searched = folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+            Err(Error::NoTool { program, needed: server, searched })
+        }
+    }
+}
+
+fn choose(found: &[Tool], server: u32) -> Option<&Tool> {
+    found.iter().filter(|tool| tool.major >= server).min_by_key(|tool| tool.major)
+}
+
+fn reported_major(path: &Path) -> Option<u32> {
+    let output =
+        Command::new(path).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    parse_version(std::str::from_utf8(&output.stdout).ok()?)
+}
+
+/// Major version in the words of `--version`: `pg_dump (PostgreSQL) 15.18 (Debian …)`, `… 18beta1`.
+fn parse_version(text: &str) -> Option<u32> {
+    let after = text.split("(PostgreSQL)").nth(1)?.trim_start();
+    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_the_programs_own_words() {
+        assert_eq!(parse_version("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(parse_version("pg_dump (PostgreSQL) 19beta1"), Some(19));
+        assert_eq!(parse_version("something else 3"), None);
+    }
+
+    #[test]
+    fn the_nearest_version_that_is_not_older_wins() {
+        let tool = |major| Tool { path: PathBuf::from(format!("/{major}/pg_dump")), major };
+        let found = [tool(14), tool(18), tool(16)];
+        assert_eq!(choose(&found, 15).unwrap().major, 16);
+        assert_eq!(choose(&found, 16).unwrap().major, 16);
+        assert!(choose(&found, 19).is_none());
+    }
+}
