@@ -20,10 +20,12 @@ mod ident;
 mod inspect;
 mod passfile;
 mod restore;
+mod restore_test;
 mod roles;
 mod selection;
 mod server;
 mod sql_text;
+mod throwaway;
 mod tools;
 
 pub use archive::{
@@ -47,8 +49,10 @@ pub use passfile::{PassfileQuery, find_password};
 pub use restore::{
     RestoreOptions, RestorePlan, RestoreReceipt, TargetPlan, TargetState, plan_restore, restore_database,
 };
+pub use restore_test::{CheckResult, RestoreTestReport, SqlCheck, test_restore};
 pub use roles::RolesReport;
 pub use selection::Selection;
 pub use server::Server;
 pub use sql_text::split_statements;
+pub use throwaway::{Throwaway, ThrowawayOptions};
 pub use tools::{OLDEST_SERVER, Tool, ToolSearch, find_tool};

@@ -65,4 +65,32 @@ impl DumpOptions {
             tool: concat!("backstay ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
+
+    /// Sets the number of streams.
+    #[must_use]
+    pub fn jobs(mut self, jobs: usize) -> Self {
+        self.jobs = jobs;
+        self
+    }
+
+    /// Sets whether rows are digested.
+    #[must_use]
+    pub fn digests(mut self, digests: bool) -> Self {
+        self.digests = digests;
+        self
+    }
+
+    /// Sets whom to encrypt to.
+    #[must_use]
+    pub fn recipients(mut self, recipients: Recipients) -> Self {
+        self.recipients = recipients;
+        self
+    }
+
+    /// Sets where client programs are.
+    #[must_use]
+    pub fn tools(mut self, tools: ToolSearch) -> Self {
+        self.tools = tools;
+        self
+    }
 }

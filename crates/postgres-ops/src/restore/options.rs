@@ -60,4 +60,32 @@ impl RestoreOptions {
     pub fn is_whole(&self) -> bool {
         self.tables.is_empty() && self.schemas.is_empty()
     }
+
+    /// Sets the name of the restored database.
+    #[must_use]
+    pub fn target(mut self, database: &str) -> Self {
+        self.target = Some(database.to_owned());
+        self
+    }
+
+    /// Sets whether an existing database is replaced.
+    #[must_use]
+    pub fn replace(mut self, replace: bool) -> Self {
+        self.replace = replace;
+        self
+    }
+
+    /// Sets the tables to restore.
+    #[must_use]
+    pub fn tables<'a>(mut self, tables: impl IntoIterator<Item = &'a str>) -> Self {
+        self.tables = tables.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// Sets how many tables are loaded at the same time.
+    #[must_use]
+    pub fn jobs(mut self, jobs: usize) -> Self {
+        self.jobs = jobs;
+        self
+    }
 }

@@ -1,0 +1,43 @@
+# The commands of the project. `make demo` and `make test` need nothing but a Rust toolchain: what is missing is
+# installed by scripts/setup.sh, which says what it does (and, without root, what to run).
+
+SHELL := /bin/bash
+# Outside the checkout, so that a second clone on the same machine reuses what is built.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/backstay/target
+STORE ?= local
+DEMO_FLAGS ?=
+TEST_FLAGS ?=
+
+.PHONY: help demo test check bench soak fuzz setup setup-tests doc schema
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make demo     a database is backed up, destroyed, restored and proven equal   (STORE=s3: into a local S3 server)
+demo: setup
+	cargo run --quiet --release -p backstay-examples --bin demo -- --store $(STORE) $(DEMO_FLAGS)
+
+## make test     every test, with real servers on loopback
+test: setup-tests
+	cargo test --workspace --all-features $(TEST_FLAGS)
+
+## make check    formatting, lints, documentation, directions between crates, licences
+check: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --quiet
+	scripts/check-directions.sh
+
+## make bench    beside the tools one would use otherwise; results go to docs/benchmarks.md by hand
+bench: setup
+	cargo run --quiet --release -p backstay-benches --bin logical -- $(BENCH_FLAGS)
+
+## make soak     long runs: hundreds of kills, tens of thousands of flipped bits
+soak: setup-tests
+	BACKSTAY_SOAK=1 cargo test --release --workspace --all-features
+
+setup:
+	@scripts/setup.sh
+
+setup-tests:
+	@scripts/setup.sh --postgres 17 --postgres 18 --moto

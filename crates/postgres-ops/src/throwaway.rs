@@ -1,0 +1,239 @@
+//! A PostgreSQL server that exists only for one restore test.
+//!
+//! It is made with `initdb` in a folder of its own, listens on nothing but a Unix socket in that folder, writes
+//! without fsync (it is worthless after the test), archives nothing, and is gone when the test ends, also when this
+//! process is killed. PostgreSQL refuses to run as root, so root hands it to an unprivileged account.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backstay_backup_core::process::{self, Child, CommandRunner, CommandSpec, SystemRunner};
+use sqlx::Connection;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::server::Server;
+use crate::tools::{Tool, ToolSearch, find_tool};
+
+/// Longest start of an empty server.
+const START: Duration = Duration::from_secs(60);
+/// Accounts that root may hand the server to, in order of preference.
+const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
+/// Everything `initdb` says.
+const MOST_WORDS: usize = 1 << 20;
+
+/// What a throwaway server is made of.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ThrowawayOptions {
+    /// Major version that is needed at least.
+    pub major: u32,
+    /// Folder for its data; needs room for the restored database.
+    pub scratch: PathBuf,
+    /// Where server programs are.
+    pub tools: ToolSearch,
+    /// Memory for its cache and index builds in MiB.
+    pub memory_mib: u32,
+}
+
+impl ThrowawayOptions {
+    /// A server of at least that version below that folder.
+    #[must_use]
+    pub fn new(major: u32, scratch: impl Into<PathBuf>) -> Self {
+        Self { major, scratch: scratch.into(), tools: ToolSearch::default(), memory_mib: 256 }
+    }
+}
+
+/// A running throwaway server. Dropping it ends the server and removes its folder.
+#[derive(Debug)]
+pub struct Throwaway {
+    child: Child,
+    server: Server,
+    // Removed last.
+    folder: ScratchFolder,
+}
+
+/// A folder that removes itself.
+#[derive(Debug)]
+struct ScratchFolder(PathBuf);
+
+impl Drop for ScratchFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(folder = %self.0.display(), %error, "could not remove the test server's folder");
+        }
+    }
+}
+
+/// Who runs the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+impl Throwaway {
+    /// Makes and starts a server.
+    ///
+    /// # Errors
+    /// [`Error::NoTool`] when this machine has no server programs of that version, [`Error::Tool`], [`Error::Spawn`].
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves no process and no folder.
+    pub async fn start(options: &ThrowawayOptions) -> Result<Self, Error> {
+        let (search, major) = (options.tools.clone(), options.major);
+        let finding = tokio::task::spawn_blocking(move || find_tool("initdb", major, &search));
+        let initdb = finding.await.map_err(|error| crate::client::lost_thread("initdb", &error))??;
+        let account = account().map_err(spawn_error)?;
+        let folder = make_folder(&options.scratch, account).map_err(spawn_error)?;
+        let data = folder.0.join("data");
+        init(&initdb, &data, account).await?;
+        let child = launch(&initdb, &data, &folder.0, options, account).await?;
+        let mut server = Server::new(&folder.0.display().to_string(), 5432, "postgres");
+        "postgres".clone_into(&mut server.database);
+        let mut running = Self { child, server, folder };
+        running.wait_until_ready().await?;
+        Ok(running)
+    }
+
+    /// How to reach it, as a superuser.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    /// Ends it and removes its files.
+    pub async fn stop(mut self) {
+        self.child.terminate().await;
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<(), Error> {
+        let server = self.server.clone();
+        let ready = async {
+            loop {
+                if let Ok(connection) = server.connect().await {
+                    let _ = connection.close().await;
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            () = ready => Ok(()),
+            ended = self.child.wait() => Err(match ended {
+                Ok(()) => spawn_error(std::io::Error::other("the server ended at once")),
+                Err(error) => spawn_error(std::io::Error::other(error)),
+            }),
+            () = tokio::time::sleep(START) => {
+                Err(spawn_error(std::io::Error::other(format!("not ready after {} s", START.as_secs()))))
+            }
+        }
+    }
+}
+
+async fn init(initdb: &Tool, data: &Path, account: Option<Account>) -> Result<(), Error> {
+    let arguments = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];
+    let spec = as_account(&initdb.path, account).args(arguments).arg(format!("--pgdata={}", data.display()));
+    let words = process::capture(&runner(), spec, MOST_WORDS, &CancellationToken::new()).await;
+    words.map(|_| ()).map_err(|error| spawn_error(std::io::Error::other(error)))
+}
+
+async fn launch(
+    initdb: &Tool,
+    data: &Path,
+    sockets: &Path,
+    options: &ThrowawayOptions,
+    account: Option<Account>,
+) -> Result<Child, Error> {
+    let memory = options.memory_mib.max(32);
+    let settings = [
+        "listen_addresses=".to_owned(),
+        format!("unix_socket_directories={}", sockets.display()),
+        "unix_socket_permissions=0700".to_owned(),
+        "fsync=off".to_owned(),
+        "full_page_writes=off".to_owned(),
+        "synchronous_commit=off".to_owned(),
+        "archive_mode=off".to_owned(),
+        "wal_level=minimal".to_owned(),
+        "max_wal_senders=0".to_owned(),
+        "autovacuum=off".to_owned(),
+        "logging_collector=off".to_owned(),
+        "max_wal_size=4GB".to_owned(),
+        format!("shared_buffers={memory}MB"),
+        format!("maintenance_work_mem={memory}MB"),
+    ];
+    let mut spec = as_account(&initdb.folder().join("postgres"), account);
+    spec = spec.arg("-D").arg(data).args(settings.iter().flat_map(|setting| ["-c".to_owned(), setting.clone()]));
+    runner().spawn(spec).await.map_err(|error| spawn_error(std::io::Error::other(error)))
+}
+
+fn runner() -> SystemRunner {
+    SystemRunner::new(&BTreeMap::new())
+}
+
+/// The program itself, or the same program under another account.
+fn as_account(program: &Path, account: Option<Account>) -> CommandSpec {
+    let spec = match account {
+        None => CommandSpec::new(program),
+        Some(Account { uid, gid }) => CommandSpec::new("/usr/bin/setpriv")
+            .args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()])
+            .arg(program),
+    };
+    spec.env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").directory("/")
+}
+
+fn make_folder(scratch: &Path, account: Option<Account>) -> std::io::Result<ScratchFolder> {
+    use std::os::unix::fs::DirBuilderExt;
+    let name = format!("backstay-restore-test-{:016x}", rand::random::<u64>());
+    // A socket path has at most 107 bytes, so the folder must not lie too deep.
+    let path = scratch.join(name);
+    std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+    let folder = ScratchFolder(path);
+    if let Some(Account { uid, gid }) = account {
+        chown(&folder.0, Some(uid), Some(gid))?;
+        std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(folder)
+}
+
+/// The account to run as; `None` keeps the own one, which only root may not.
+fn account() -> std::io::Result<Option<Account>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let accounts = std::fs::read_to_string("/etc/passwd")?;
+    ACCOUNTS
+        .iter()
+        .find_map(|name| find_account(&accounts, name))
+        .map(Some)
+        .ok_or_else(|| std::io::Error::other("no account postgres or nobody to run the test server"))
+}
+
+fn find_account(passwd: &str, name: &str) -> Option<Account> {
+    let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name)?;
+    Some(Account { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
+}
+
+fn spawn_error(source: std::io::Error) -> Error {
+    Error::Spawn { program: "the test server", source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_found_by_whole_names() {
+        let passwd = "root:x:0:0::/:/bin/sh\npostgresql:x:7:8::/:/bin/sh\npostgres:x:101:102::/:/bin/sh\nbroken\n";
+        assert_eq!(find_account(passwd, "postgres"), Some(Account { uid: 101, gid: 102 }));
+        assert_eq!(find_account(passwd, "nobody"), None);
+    }
+}
