@@ -1,6 +1,7 @@
 //! Compares what was recorded with what was restored. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,19 @@ impl Comparison {
         if expected != found {
             self.differences.push(Difference { fact: fact(), expected, found });
         }
+    }
+}
+
+/// Most differences named in one line.
+const MOST_NAMED: usize = 5;
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} facts differ", self.differences.len(), self.compared)?;
+        for difference in self.differences.iter().take(MOST_NAMED) {
+            write!(f, "; {}: expected {}, found {}", difference.fact, difference.expected, difference.found)?;
+        }
+        if self.differences.len() > MOST_NAMED { f.write_str("; …") } else { Ok(()) }
     }
 }
 

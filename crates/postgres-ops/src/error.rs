@@ -117,10 +117,10 @@ pub enum Error {
         problem: String,
     },
     /// What was restored is not what was backed up.
-    #[error("the restored database differs from the backup in {differences} facts")]
+    #[error("the restored database differs from the backup: {comparison}")]
     NotEqual {
-        /// How many facts differ.
-        differences: usize,
+        /// What was compared and what differs.
+        comparison: Box<crate::compare::Comparison>,
     },
     /// The repository failed.
     #[error(transparent)]

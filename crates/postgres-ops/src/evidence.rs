@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use crate::archive::{ArchiveToc, CopyRows, Section, TocEntry};
 use crate::error::Error;
 use crate::facts::{DefinitionFacts, LargeObjectTotals, SequenceFacts, TableFacts};
-use crate::ident::quote_qualified;
+use crate::ident::{quote_literal, quote_qualified};
 use crate::inspect::query_error;
 use crate::server::Server;
 
@@ -77,13 +77,15 @@ const DUMP_FORMAT: &str = "set datestyle = iso; set intervalstyle = postgres; se
     set synchronize_seqscans = off; set statement_timeout = 0; set row_security = off;
     set search_path = ''; set bytea_output = hex; set quote_all_identifiers = off";
 
-/// Counts (and digests, where a digest is recorded) the rows of the same tables in a live database.
+/// Counts (and digests, where a digest is recorded) the rows of the same tables in a live database. `encoding` is
+/// that of the dump's text.
 ///
 /// # Errors
 /// [`Error::Query`] or a connection error. A table that does not exist is left out of the answer.
 pub(crate) async fn live_tables(
     server: &Server,
     recorded: &[TableFacts],
+    encoding: &str,
     jobs: usize,
 ) -> Result<Vec<TableFacts>, Error> {
     let jobs = jobs.clamp(1, recorded.len().max(1));
@@ -91,17 +93,24 @@ pub(crate) async fn live_tables(
     let mut order: Vec<&TableFacts> = recorded.iter().collect();
     order.sort_by_key(|table| std::cmp::Reverse(table.bytes));
     let hands = (0..jobs).map(|hand| order.iter().copied().skip(hand).step_by(jobs).collect::<Vec<_>>());
-    let answers: Vec<Vec<TableFacts>> =
-        stream::iter(hands).map(|hand| count_hand(server, hand)).buffer_unordered(jobs).try_collect().await?;
+    let answers: Vec<Vec<TableFacts>> = stream::iter(hands)
+        .map(|hand| count_hand(server, hand, encoding))
+        .buffer_unordered(jobs)
+        .try_collect()
+        .await?;
     Ok(answers.into_iter().flatten().collect())
 }
 
-async fn count_hand(server: &Server, tables: Vec<&TableFacts>) -> Result<Vec<TableFacts>, Error> {
+async fn count_hand(
+    server: &Server,
+    tables: Vec<&TableFacts>,
+    encoding: &str,
+) -> Result<Vec<TableFacts>, Error> {
     let mut connection = server.connect().await?;
     connection.execute(DUMP_FORMAT).await.map_err(query_error(server, "prepare the comparison"))?;
     let mut found = Vec::with_capacity(tables.len());
     for table in tables {
-        found.extend(live_table(&mut connection, server, table).await?);
+        found.extend(live_table(&mut connection, server, table, encoding).await?);
     }
     let _ = connection.close().await;
     Ok(found)
@@ -111,11 +120,12 @@ async fn live_table(
     connection: &mut PgConnection,
     server: &Server,
     recorded: &TableFacts,
+    encoding: &str,
 ) -> Result<Option<TableFacts>, Error> {
     let name = quote_qualified(&recorded.schema, &recorded.name);
     let outcome = match &recorded.digest {
         None => count_rows(connection, &name).await,
-        Some(_) => digest_rows(connection, &name, &recorded.columns).await,
+        Some(_) => digest_rows(connection, &name, &recorded.columns, encoding).await,
     };
     match outcome {
         Ok((rows, digest)) => Ok(Some(TableFacts { rows, digest, ..recorded.clone() })),
@@ -136,8 +146,11 @@ async fn digest_rows(
     connection: &mut PgConnection,
     name: &str,
     columns: &str,
+    encoding: &str,
 ) -> Result<(u64, Option<String>), sqlx::Error> {
-    let mut text = connection.copy_out_raw(&format!("copy {name} {columns} to stdout")).await?;
+    let encoding = quote_literal(encoding);
+    let statement = format!("copy {name} {columns} to stdout with (encoding {encoding})");
+    let mut text = connection.copy_out_raw(&statement).await?;
     let mut rows = CopyRows::digesting();
     while let Some(piece) = text.next().await {
         rows.push(&piece?);

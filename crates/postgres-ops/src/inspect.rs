@@ -59,7 +59,10 @@ pub(crate) fn query_error(server: &Server, op: &'static str) -> impl FnOnce(sqlx
 ///
 /// # Errors
 /// [`Error::Query`], and [`Error::ServerTooOld`] below PostgreSQL 14.
-pub(crate) async fn server_facts(connection: &mut PgConnection, server: &Server) -> Result<ServerFacts, Error> {
+pub(crate) async fn server_facts(
+    connection: &mut PgConnection,
+    server: &Server,
+) -> Result<ServerFacts, Error> {
     let row = sqlx::query(
         "select current_setting('server_version_num')::int4 as num, current_setting('server_version') as version,
                 pg_is_in_recovery() as recovering,
@@ -187,7 +190,10 @@ async fn extensions(
 ///
 /// # Errors
 /// [`Error::Query`].
-pub(crate) async fn table_sizes(connection: &mut PgConnection, server: &Server) -> Result<Vec<TableSize>, Error> {
+pub(crate) async fn table_sizes(
+    connection: &mut PgConnection,
+    server: &Server,
+) -> Result<Vec<TableSize>, Error> {
     let rows = sqlx::query(
         "select n.nspname::text as schema, c.relname::text as name,
                 (c.relpages::int8 + coalesce(t.relpages, 0)) * current_setting('block_size')::int8 as estimate,

@@ -33,7 +33,7 @@ pub fn find_password(content: &str, query: PassfileQuery<'_>) -> Option<Secret<S
 
 /// One line of a password file, with what needs escaping escaped.
 #[must_use]
-pub fn render_line(password: &Secret<String>) -> String {
+pub(crate) fn render_line(password: &Secret<String>) -> String {
     let escaped = password.expose().replace('\\', "\\\\").replace(':', "\\:");
     format!("*:*:*:*:{escaped}\n")
 }

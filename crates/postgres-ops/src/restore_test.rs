@@ -87,7 +87,8 @@ pub async fn test_restore(
     };
     let options = RestoreOptions { tools: throwaway.tools.clone(), ..RestoreOptions::default() };
     let restored =
-        restore_database(running.server(), repositories, manifest, identities, &options, progress, cancel).await;
+        restore_database(running.server(), repositories, manifest, identities, &options, progress, cancel)
+            .await;
     let outcome = match restored {
         Ok(receipt) => {
             let server = running.server().with_database(&receipt.database);

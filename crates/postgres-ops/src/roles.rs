@@ -26,7 +26,10 @@ pub struct RolesReport {
 
 /// Statements of a globals script that concern roles which are not on the server, in order. Pure.
 #[must_use]
-pub fn missing_role_statements(script: &str, existing: &BTreeSet<String>) -> (Vec<String>, Vec<String>) {
+pub(crate) fn missing_role_statements(
+    script: &str,
+    existing: &BTreeSet<String>,
+) -> (Vec<String>, Vec<String>) {
     let statements = split_statements(script);
     let missing: Vec<String> = statements
         .iter()
@@ -78,7 +81,7 @@ fn unquote_first(text: &str) -> String {
 ///
 /// # Errors
 /// [`Error::Query`] when the roles cannot be listed; a refused statement is reported, not fatal.
-pub async fn create_missing_roles(
+pub(crate) async fn create_missing_roles(
     connection: &mut PgConnection,
     server: &Server,
     script: &str,
@@ -102,7 +105,7 @@ pub async fn create_missing_roles(
 
 /// `ALTER DATABASE` statements that give a database its recorded settings. Pure.
 #[must_use]
-pub fn setting_statements(database: &str, settings: &[crate::facts::DatabaseSetting]) -> Vec<String> {
+pub(crate) fn setting_statements(database: &str, settings: &[crate::facts::DatabaseSetting]) -> Vec<String> {
     settings
         .iter()
         .map(|setting| {

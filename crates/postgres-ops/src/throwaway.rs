@@ -171,7 +171,8 @@ async fn launch(
         format!("maintenance_work_mem={memory}MB"),
     ];
     let mut spec = as_account(&initdb.folder().join("postgres"), account);
-    spec = spec.arg("-D").arg(data).args(settings.iter().flat_map(|setting| ["-c".to_owned(), setting.clone()]));
+    spec =
+        spec.arg("-D").arg(data).args(settings.iter().flat_map(|setting| ["-c".to_owned(), setting.clone()]));
     runner().spawn(spec).await.map_err(|error| spawn_error(std::io::Error::other(error)))
 }
 
@@ -218,7 +219,8 @@ fn account() -> std::io::Result<Option<Account>> {
 }
 
 fn find_account(passwd: &str, name: &str) -> Option<Account> {
-    let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name)?;
+    let fields =
+        passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name)?;
     Some(Account { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
 }
 
@@ -232,7 +234,8 @@ mod tests {
 
     #[test]
     fn accounts_are_found_by_whole_names() {
-        let passwd = "root:x:0:0::/:/bin/sh\npostgresql:x:7:8::/:/bin/sh\npostgres:x:101:102::/:/bin/sh\nbroken\n";
+        let passwd =
+            "root:x:0:0::/:/bin/sh\npostgresql:x:7:8::/:/bin/sh\npostgres:x:101:102::/:/bin/sh\nbroken\n";
         assert_eq!(find_account(passwd, "postgres"), Some(Account { uid: 101, gid: 102 }));
         assert_eq!(find_account(passwd, "nobody"), None);
     }

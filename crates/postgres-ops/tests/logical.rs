@@ -1,7 +1,7 @@
 //! Backup and restore against real servers: equality, refusals, and what is left after failures.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod support;
+mod scene;
 
 use backstay_backup_core::Class;
 use backstay_backup_core::encryption::{Identities, Recipients};
@@ -10,7 +10,7 @@ use backstay_postgres_ops::{
     test_restore,
 };
 use backstay_testkit::{PostgresOptions, SampleSize, TestPostgres, load_everything, load_sample};
-use support::{Scene, names};
+use scene::{Scene, names};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_everything_comes_back_equal() {
@@ -70,9 +70,11 @@ async fn one_table_comes_back_into_the_living_database() {
     load_sample(&scene.postgres, "shop", SampleSize::default()).unwrap();
     let report = scene.backup("shop", &scene.options()).await.unwrap();
     scene.postgres.psql("shop", "drop table shop.documents cascade").unwrap();
-    let receipt = scene.restore(&report, &RestoreOptions::default().tables(["shop.documents"])).await.unwrap();
+    let receipt =
+        scene.restore(&report, &RestoreOptions::default().tables(["shop.documents"])).await.unwrap();
     assert_eq!((receipt.comparison.tables, receipt.comparison.rows), (1, 200));
-    let missing = scene.restore(&report, &RestoreOptions::default().target("x").tables(["nothing.here"])).await;
+    let missing =
+        scene.restore(&report, &RestoreOptions::default().target("x").tables(["nothing.here"])).await;
     assert!(matches!(missing, Err(Error::Unsuitable { .. })));
     assert!(!names(&scene.postgres).contains(&"x".to_owned()));
 }
@@ -89,11 +91,11 @@ async fn an_encrypted_set_needs_its_key_before_anything_is_made() {
     let before = names(&scene.postgres);
     let none = scene.restore(&report, &RestoreOptions::default().target("again")).await.unwrap_err();
     assert_eq!(none.class(), Class::Usage, "{none}");
-    let stranger = Identities::parse(&support::identity_text(&age::x25519::Identity::generate())).unwrap();
+    let stranger = Identities::parse(&scene::identity_text(&age::x25519::Identity::generate())).unwrap();
     let wrong = scene.restore_with(&report, &stranger, &RestoreOptions::default().target("again")).await;
     assert_eq!(wrong.unwrap_err().class(), Class::Usage);
     assert_eq!(names(&scene.postgres), before);
-    let right = Identities::parse(&support::identity_text(&key)).unwrap();
+    let right = Identities::parse(&scene::identity_text(&key)).unwrap();
     scene.restore_with(&report, &right, &RestoreOptions::default().target("again")).await.unwrap();
 }
 
@@ -115,7 +117,8 @@ async fn bad_sources_are_refused_in_their_own_words_and_write_nothing() {
     let options = scene.options();
     let server = scene.server("nowhere");
     assert!(matches!(plan_backup(&server, &options).await, Err(Error::NoDatabase { .. })));
-    let wrong = scene.server("postgres").with_password(Some(backstay_backup_core::secret::Secret::new("no".into())));
+    let wrong =
+        scene.server("postgres").with_password(Some(backstay_backup_core::secret::Secret::new("no".into())));
     assert!(matches!(plan_backup(&wrong, &options).await, Err(Error::Refused { .. })));
     let mut gone = scene.server("postgres");
     gone.port = scene.unused_port();
@@ -132,13 +135,16 @@ async fn a_dump_that_dies_leaves_no_set_and_tells_its_last_words() {
     let scene = Scene::start().await;
     load_sample(&scene.postgres, "shop", SampleSize::default()).unwrap();
     for (script, words) in [
-        ("cat <(head -c 300000 | tr x y) >/dev/null; \"$REAL\" \"$@\" | head -c 200000; echo disk exploded >&2; exit 3", "disk exploded"),
+        (
+            "cat <(head -c 300000 | tr x y) >/dev/null; \"$REAL\" \"$@\" | head -c 200000; echo disk exploded >&2; exit 3",
+            "disk exploded",
+        ),
         ("\"$REAL\" \"$@\" | head -c 200000; exit 0", ""),
         ("kill -9 $$", "signal"),
     ] {
         let tools = scene.fake_pg_dump(script);
         let error = scene.backup("shop", &scene.options().tools(tools)).await.unwrap_err();
-        assert!(support::chain(&error).contains(words), "{}", support::chain(&error));
+        assert!(scene::chain(&error).contains(words), "{}", scene::chain(&error));
         assert!(scene.sets().await.is_empty());
     }
 }
@@ -152,7 +158,7 @@ async fn a_restore_test_proves_a_set_and_leaves_nothing_running() {
         .map(|(name, sql)| SqlCheck { name: name.into(), sql: sql.into() });
     let scratch = scene.folder("scratch");
     let options = ThrowawayOptions::new(15, &scratch);
-    let (progress, cancel) = support::idle();
+    let (progress, cancel) = scene::idle();
     let tested = test_restore(
         &scene.repositories,
         &report.receipt.manifest,

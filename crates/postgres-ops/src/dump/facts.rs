@@ -64,13 +64,16 @@ fn stored_archive(stream: &FinishedStream) -> StoredArchive {
     }
 }
 
-/// Names in the archives that are not ASCII, when the dump is not in UTF-8: the server must translate them.
+/// Names and column lists in the archives that are not ASCII, when the dump is not in UTF-8: the server must translate them.
 pub(crate) fn foreign_names(toc: &ArchiveToc) -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = toc
         .entries()
         .iter()
-        .flat_map(|entry| entry.namespace.iter().chain([&entry.tag]))
-        .map(|text| text.as_bytes().to_vec())
+        .flat_map(|entry| {
+            let columns = entry.copy_columns().unwrap_or_default();
+            entry.namespace.iter().chain([&entry.tag]).map(|text| text.as_bytes()).chain([columns])
+        })
+        .map(<[u8]>::to_vec)
         .filter(|name| !name.is_ascii())
         .collect();
     names.sort();
@@ -88,6 +91,7 @@ pub(crate) fn rename(facts: &mut LogicalFacts, names: &BTreeMap<String, String>)
     for table in &mut facts.tables {
         fix(&mut table.schema);
         fix(&mut table.name);
+        fix(&mut table.columns);
     }
     for sequence in &mut facts.sequences {
         fix(&mut sequence.schema);

@@ -351,7 +351,10 @@ async fn translate_names(
     if matches!(encoding.as_str(), "UTF8" | "SQL_ASCII" | "") {
         return Ok(());
     }
-    let names = foreign_names(&main.facts.toc);
+    let mut names: Vec<Vec<u8>> =
+        streams.iter().flat_map(|stream| foreign_names(&stream.facts.toc)).collect();
+    names.sort();
+    names.dedup();
     if names.is_empty() {
         return Ok(());
     }

@@ -23,6 +23,7 @@ impl Job<'_> {
         } else {
             self.chosen_facts()
         };
+        let encoding = &self.facts.database.encoding;
         let mut connection = self.server.connect().await?;
         if self.options.analyze {
             let analyzed = connection.execute("analyze").await;
@@ -30,7 +31,8 @@ impl Job<'_> {
         }
         let mut expected = Evidence { tables: recorded, sequences: restored, ..Evidence::default() };
         let mut found = Evidence {
-            tables: evidence::live_tables(&self.server, &expected.tables, self.options.jobs).await?,
+            tables: evidence::live_tables(&self.server, &expected.tables, encoding, self.options.jobs)
+                .await?,
             sequences: evidence::live_sequences(&mut connection, &self.server, &expected.sequences).await?,
             ..Evidence::default()
         };

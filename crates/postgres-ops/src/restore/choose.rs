@@ -35,7 +35,12 @@ const OBJECTS: [&str; 6] = ["TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE
 /// `with_needs` also takes what the chosen entries depend on (schemas, types, extensions, functions), which an
 /// empty database needs and a filled one has.
 #[must_use]
-pub fn choose(toc: &ArchiveToc, tables: &[String], schemas: &[String], with_needs: bool) -> HashSet<DumpId> {
+pub(crate) fn choose(
+    toc: &ArchiveToc,
+    tables: &[String],
+    schemas: &[String],
+    with_needs: bool,
+) -> HashSet<DumpId> {
     let mut chosen: HashSet<DumpId> = toc
         .entries()
         .iter()

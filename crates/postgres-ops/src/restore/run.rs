@@ -118,15 +118,7 @@ impl Job<'_> {
         let comparison = self.compare().await?;
         clock.lap("compare");
         if !comparison.is_equal() {
-            for difference in &comparison.differences {
-                tracing::error!(
-                    fact = difference.fact,
-                    expected = difference.expected,
-                    found = difference.found,
-                    "differs"
-                );
-            }
-            return Err(Error::NotEqual { differences: comparison.differences.len() });
+            return Err(Error::NotEqual { comparison: Box::new(comparison) });
         }
         self.finish().await?;
         clock.lap("swap");

@@ -83,7 +83,7 @@ impl ArchiveSource {
     /// Reads header and table of contents.
     pub(crate) fn prefix(&self, length: u64) -> io::Result<(Vec<u8>, ArchiveToc)> {
         let mut bytes = Vec::new();
-        self.copy(&[0..length], &mut bytes)?;
+        self.copy(std::slice::from_ref(&(0..length)), &mut bytes)?;
         let toc =
             ArchiveToc::parse(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok((bytes, toc))

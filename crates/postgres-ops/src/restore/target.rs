@@ -52,7 +52,7 @@ pub struct TargetPlan {
 ///
 /// # Errors
 /// [`Error::Target`] for a database that is not empty and may not be replaced.
-pub fn plan_target(
+pub(crate) fn plan_target(
     database: &str,
     state: TargetState,
     replace: bool,
@@ -84,7 +84,7 @@ fn suffixed(name: &str, suffix: &str) -> String {
 ///
 /// # Errors
 /// [`Error::Query`], or a connection error for a database that exists but cannot be entered.
-pub async fn target_state(admin: &mut PgConnection, server: &Server) -> Result<TargetState, Error> {
+pub(crate) async fn target_state(admin: &mut PgConnection, server: &Server) -> Result<TargetState, Error> {
     let exists = sqlx::query("select from pg_database where datname = $1")
         .bind(&server.database)
         .fetch_optional(admin)
@@ -115,7 +115,7 @@ pub async fn target_state(admin: &mut PgConnection, server: &Server) -> Result<T
 ///
 /// # Errors
 /// [`Error::Target`] when it exists, [`Error::Query`].
-pub async fn create(
+pub(crate) async fn create(
     admin: &mut PgConnection,
     server: &Server,
     name: &str,
@@ -155,7 +155,12 @@ fn create_statement(name: &str, facts: &DatabaseFacts) -> String {
 ///
 /// # Errors
 /// Never for a refused statement: each is returned in words, since the data is there.
-pub async fn adopt(admin: &mut PgConnection, name: &str, facts: &DatabaseFacts, owner: bool) -> Vec<String> {
+pub(crate) async fn adopt(
+    admin: &mut PgConnection,
+    name: &str,
+    facts: &DatabaseFacts,
+    owner: bool,
+) -> Vec<String> {
     let mut refused = Vec::new();
     for statement in adopt_statements(name, facts, owner) {
         if let Err(error) = admin.execute(AssertSqlSafe(statement.clone())).await {
@@ -185,7 +190,7 @@ fn adopt_statements(name: &str, facts: &DatabaseFacts, owner: bool) -> Vec<Strin
 ///
 /// # Errors
 /// [`Error::Target`] when somebody is connected to the old database, [`Error::Query`].
-pub async fn swap_in(
+pub(crate) async fn swap_in(
     admin: &mut PgConnection,
     server: &Server,
     plan: &TargetPlan,
@@ -243,7 +248,7 @@ async fn in_use(admin: &mut PgConnection, plan: &TargetPlan) -> Error {
 }
 
 /// Drops a database that this restore made. Errors are returned in words.
-pub async fn drop_made(admin: &mut PgConnection, name: &str) -> Option<String> {
+pub(crate) async fn drop_made(admin: &mut PgConnection, name: &str) -> Option<String> {
     let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_ident(name));
     admin.execute(AssertSqlSafe(statement)).await.err().map(|error| error.to_string())
 }
