@@ -172,6 +172,7 @@ mod tests {
             bytes: 0,
             digest: digest.map(str::to_owned),
             columns: String::new(),
+            partitioned: false,
         }
     }
 

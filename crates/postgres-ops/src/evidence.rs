@@ -73,7 +73,8 @@ fn sequence_position(entry: &TocEntry) -> Option<SequenceFacts> {
 }
 
 /// Sets the output format that `pg_dump` uses, so that COPY texts of two servers can be compared.
-const DUMP_FORMAT: &str = "set datestyle = iso; set intervalstyle = postgres; set extra_float_digits = 3;
+const DUMP_FORMAT: &str =
+    "set timezone = 'UTC'; set datestyle = iso; set intervalstyle = postgres; set extra_float_digits = 3;
     set synchronize_seqscans = off; set statement_timeout = 0; set row_security = off;
     set search_path = ''; set bytea_output = hex; set quote_all_identifiers = off";
 
@@ -124,8 +125,8 @@ async fn live_table(
 ) -> Result<Option<TableFacts>, Error> {
     let name = quote_qualified(&recorded.schema, &recorded.name);
     let outcome = match &recorded.digest {
-        None => count_rows(connection, &name).await,
-        Some(_) => digest_rows(connection, &name, &recorded.columns, encoding).await,
+        None => count_rows(connection, &name, recorded.partitioned).await,
+        Some(_) => digest_rows(connection, &copy_source(&name, recorded), encoding).await,
     };
     match outcome {
         Ok((rows, digest)) => Ok(Some(TableFacts { rows, digest, ..recorded.clone() })),
@@ -136,20 +137,34 @@ async fn live_table(
     }
 }
 
-async fn count_rows(connection: &mut PgConnection, name: &str) -> Result<(u64, Option<String>), sqlx::Error> {
+async fn count_rows(
+    connection: &mut PgConnection,
+    name: &str,
+    partitioned: bool,
+) -> Result<(u64, Option<String>), sqlx::Error> {
+    let only = if partitioned { "" } else { "only" };
     let row =
-        connection.fetch_one(AssertSqlSafe(format!("select count(*) as rows from only {name}"))).await?;
+        connection.fetch_one(AssertSqlSafe(format!("select count(*) as rows from {only} {name}"))).await?;
     Ok((u64::try_from(row.get::<i64, _>("rows")).unwrap_or_default(), None))
+}
+
+/// What COPY reads; it does not read partitioned tables by name.
+fn copy_source(name: &str, table: &TableFacts) -> String {
+    let columns = table.columns.trim_start_matches('(').trim_end_matches(')');
+    if table.partitioned {
+        format!("(select {columns} from {name})")
+    } else {
+        format!("{name} {}", table.columns)
+    }
 }
 
 async fn digest_rows(
     connection: &mut PgConnection,
-    name: &str,
-    columns: &str,
+    source: &str,
     encoding: &str,
 ) -> Result<(u64, Option<String>), sqlx::Error> {
     let encoding = quote_literal(encoding);
-    let statement = format!("copy {name} {columns} to stdout with (encoding {encoding})");
+    let statement = format!("copy {source} to stdout with (encoding {encoding})");
     let mut text = connection.copy_out_raw(&statement).await?;
     let mut rows = CopyRows::digesting();
     while let Some(piece) = text.next().await {

@@ -100,6 +100,10 @@ pub struct TableFacts {
     /// Columns that COPY wrote, in the text of the dump's own statement.
     #[serde(default)]
     pub columns: String,
+    /// Whether this is a partitioned table whose partitions are loaded through it, because rows may belong to other
+    /// partitions after a restore (hash partitions by an enumeration). Rows are then those of all partitions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partitioned: bool,
 }
 
 /// All large objects together.

@@ -176,6 +176,9 @@ impl Server {
             ("PGUSER".to_owned(), self.user.clone()),
             ("PGDATABASE".to_owned(), self.database.clone()),
             ("PGAPPNAME".to_owned(), "backstay".to_owned()),
+            // Texts are compared between servers, so every session prints values alike whatever the database sets.
+            ("PGTZ".to_owned(), "UTC".to_owned()),
+            ("PGOPTIONS".to_owned(), "-c bytea_output=hex -c default_transaction_read_only=off".to_owned()),
         ];
         environment.extend(
             self.tls.iter().map(|(name, value)| (format!("PG{}", name.to_uppercase()), value.clone())),

@@ -29,7 +29,9 @@ impl ContentDigest {
         self.0 = self.0.wrapping_add(hash);
     }
 
-    pub(super) fn plus(self, other: Self) -> Self {
+    /// The digest of both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self(self.0.wrapping_add(other.0))
     }
 

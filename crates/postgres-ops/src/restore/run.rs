@@ -151,16 +151,17 @@ impl Job<'_> {
         }
         target::create(&mut self.admin, &self.server, &plan.filled_as, &self.facts.database).await?;
         self.made = true;
+        if self.options.is_whole() {
+            // Before the data: settings such as lc_monetary decide how its texts are read.
+            let (filled_as, owner) = (self.prepared.target.filled_as.clone(), !self.options.no_owner);
+            let refused = target::adopt(&mut self.admin, &filled_as, &self.facts.database, owner).await;
+            self.warnings.extend(refused);
+        }
         Ok(())
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
         let plan = self.prepared.target.clone();
-        if self.made && self.options.is_whole() {
-            let owner = !self.options.no_owner;
-            let refused = target::adopt(&mut self.admin, &plan.filled_as, &self.facts.database, owner).await;
-            self.warnings.extend(refused);
-        }
         target::swap_in(&mut self.admin, &self.server, &plan, self.options.disconnect).await?;
         if let (true, Some(old)) = (self.options.drop_old, &plan.kept_as) {
             self.warnings.extend(target::drop_made(&mut self.admin, old).await);
