@@ -268,6 +268,18 @@ fn other_ways_of_dumping_are_recognised(server: &Server) {
         assert_eq!((compressed.objects.count, compressed.objects.digest), (3, None));
     }
 
+    if server.major() >= 18 {
+        server.psql("shop", "ANALYZE");
+        let facts = scan(&dump(server, "shop", &["-Z0", "--statistics"]), 4096);
+        assert!(facts.toc.entries().iter().any(|entry| entry.desc == "STATISTICS DATA"));
+        assert!(facts.blocks.iter().all(|block| block.rows.is_some() || block.objects.is_some()));
+    }
+
+    let by_root = scan(&dump(server, "shop", &["-Z0", "--load-via-partition-root"]), 4096);
+    let partition = by_root.toc.find_table_data("public", "measured_1").unwrap();
+    assert!(partition.copy_stmt.as_ref().unwrap().to_string().starts_with("COPY public.measured ("));
+    assert_eq!(by_root.find_block(partition.dump_id).unwrap().rows.unwrap().rows, 10);
+
     let inserts = scan(&dump(server, "shop", &["-Z0", "--inserts"]), 4096);
     assert!(inserts.blocks.iter().all(|block| block.rows.is_none()));
 

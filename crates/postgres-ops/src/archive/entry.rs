@@ -83,7 +83,8 @@ pub struct TocEntry {
     pub defn: ArchiveText,
     /// SQL that drops it.
     pub drop_stmt: ArchiveText,
-    /// `COPY … FROM stdin`, if its data is COPY text.
+    /// `COPY … FROM stdin`, if its data is COPY text. It may name another table than `tag`: the root of a partition
+    /// that was dumped with `--load-via-partition-root`.
     pub copy_stmt: Option<ArchiveText>,
     /// Schema that holds it, if any does.
     pub namespace: Option<ArchiveText>,

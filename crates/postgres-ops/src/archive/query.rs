@@ -28,7 +28,7 @@ impl ArchiveToc {
     }
 
     /// Entries that name `id` among their dependencies: for a table its data, indexes, constraints, triggers,
-    /// views, comments and the like.
+    /// views, comments and the like. Looks at every entry.
     pub fn dependents(&self, id: DumpId) -> impl Iterator<Item = &TocEntry> {
         self.entries().iter().filter(move |entry| entry.dependencies.contains(&id))
     }

@@ -19,7 +19,7 @@ use super::{
 pub struct ScanOptions {
     /// Digest rows and large objects; costs about one more pass over the bytes.
     pub digests: bool,
-    /// Largest table of contents accepted, in bytes; bounds memory to a small multiple of it.
+    /// Largest table of contents accepted, in bytes; bounds memory as in [`TocParser::new`].
     pub toc_limit: u64,
 }
 

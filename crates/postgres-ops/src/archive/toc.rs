@@ -99,7 +99,8 @@ enum Stage {
 }
 
 impl TocParser {
-    /// Starts at the first byte of an archive; memory is bounded by a small multiple of `limit` bytes.
+    /// Starts at the first byte of an archive. Memory is bounded by a multiple of `limit` bytes: the
+    /// smallest possible entry takes about ten times its length, an ordinary one less.
     pub fn new(limit: u64) -> Self {
         Self {
             limit,
