@@ -11,7 +11,7 @@
 //!
 //! Every behaviour works in a folder of its own with a random name and removes what it stored, so the factory may
 //! return the same store each time, a shared bucket for example. What a store does not claim in its
-//! [`Capabilities`](crate::store::Capabilities) is skipped, and the summary says so. All violations are reported
+//! [`Capabilities`] is skipped, and the summary says so. All violations are reported
 //! together, each with the name of its behaviour, which is a sentence about what should have been.
 
 mod listing;

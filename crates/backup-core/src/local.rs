@@ -3,7 +3,7 @@
 //! Bytes go to a temporary sibling, which is fsynced, renamed without replacing, and made durable by an fsync of its
 //! folder; an object is therefore whole or absent, also after a power cut, and of two racing creators one is told
 //! so. What a crash leaves behind is a temporary file, reported as a pending upload. Replacement compares the content's
-//! hash under a lock of the whole store ([`lock`]), which all processes on the machine share.
+//! hash under a lock of the whole store, which all processes on the machine share.
 //!
 //! Guarantees beyond the seam: nothing is followed through symbolic links, files and folders belong to the owner alone,
 //! and a root that vanished or was exchanged under the store is an error, never an empty store. Not offered:

@@ -173,3 +173,40 @@ fn link_new(folder: impl AsFd, from: &str, to: &str) -> Result<(), Trouble> {
         Err(errno) => Err(errno.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    #[test]
+    fn both_ways_of_publication_refuse_an_existing_object() {
+        type Way = fn(&File, &str, &str) -> Result<(), Trouble>;
+        let ways: [Way; 2] = [|at, from, to| rename_new(at, from, to), |at, from, to| link_new(at, from, to)];
+        for publish in ways {
+            let folder = tempfile::tempdir().unwrap();
+            let at = File::open(folder.path()).unwrap();
+            let content = |name: &str| fs::read_to_string(folder.path().join(name)).ok();
+            fs::write(folder.path().join("first"), "1").unwrap();
+            publish(&at, "first", "object").unwrap();
+            assert_eq!((content("first"), content("object").as_deref()), (None, Some("1")));
+            fs::write(folder.path().join("second"), "2").unwrap();
+            let refused = publish(&at, "second", "object");
+            assert!(matches!(refused, Err(Trouble::Os(Errno::EXIST))), "{refused:?}");
+            assert_eq!((content("second").as_deref(), content("object").as_deref()), (Some("2"), Some("1")));
+        }
+    }
+
+    #[test]
+    fn only_names_of_our_own_making_are_temporary_files() {
+        let name = file_name("a.b", "0123456789abcdef");
+        assert_eq!(parse(&name), Some(("a.b", "0123456789abcdef")));
+        for other in
+            ["a.b", ".a.part", ".a.0123456789ABCDEF.part", "..0123456789abcdef.part", ".a.0123456789abcdef"]
+        {
+            assert_eq!(parse(other), None, "{other}");
+        }
+        assert!(!is_id("../../etc/passwd"), "an id becomes part of a path");
+    }
+}

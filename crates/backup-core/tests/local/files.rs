@@ -122,7 +122,7 @@ async fn opening_what_is_no_directory_is_a_missing_store() {
     let again = folder.path().join("made");
     LocalStore::create(again.clone()).unwrap();
     LocalStore::create(again).unwrap();
-    let relative = PathBuf::from("tests");
+    let relative = PathBuf::from(".");
     assert!(LocalStore::open(relative).is_ok());
 }
 
