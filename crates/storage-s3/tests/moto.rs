@@ -1,0 +1,186 @@
+//! Against an independent implementation of the AWS APIs, installed by `scripts/setup-moto.sh`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use backstay_backup_core::store::{Attributes, Multipart as _, ObjectStore as _, PartNumber, StoreError};
+use backstay_storage_s3::{Checksums, S3Store};
+use backstay_testkit::s3::moto_server;
+use bytes::Bytes;
+use common::*;
+
+/// Kills the server it holds.
+struct Moto {
+    child: Child,
+    endpoint: String,
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn moto() -> Moto {
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+fn start() -> Moto {
+    let variable = |name| std::env::var_os(name);
+    let program = moto_server(variable("XDG_CACHE_HOME").as_deref(), variable("HOME").as_deref());
+    let mut child = Command::new(program.unwrap_or_else(|missing| panic!("{missing}")))
+        .args(["-H", "127.0.0.1", "-p", "0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let endpoint = lines.by_ref().find_map(|line| {
+        let at = line.find("http://127.0.0.1:")?;
+        Some(line[at..].split_whitespace().next()?.trim_end_matches('/').to_owned())
+    });
+    // It logs every request; an unread pipe would stop it.
+    std::thread::spawn(move || lines.for_each(drop));
+    Moto { child, endpoint: endpoint.expect("moto_server names its port") }
+}
+
+#[tokio::test]
+async fn the_store_works_on_an_independent_server() {
+    let moto = moto().await;
+    let store = |checksums| S3Store::open(options(&moto.endpoint, PLAIN, ADMIN).checksums(checksums));
+    let missing = store(Checksums::default()).await.unwrap();
+    assert!(matches!(missing.head(&key("a")).await, Err(StoreError::Missing { .. })));
+    bucket(&moto.endpoint).await;
+    for checksums in [Checksums::Crc64Nvme, Checksums::Crc32, Checksums::Compatible] {
+        let store = store(checksums).await.unwrap();
+        let name = format!("{checksums:?}/a+b=c");
+        assert!(store.head(&key(&name)).await.unwrap_err().is_absent());
+        create(&store, &name, noise(10_000)).await.unwrap();
+        assert!(matches!(create(&store, &name, noise(1)).await, Err(StoreError::AlreadyExists { .. })));
+        assert_eq!(read(&store, &name).await.unwrap(), noise(10_000));
+        let tail = store.get(&key(&name), Some(9_000..20_000)).await.unwrap();
+        assert_eq!(tail.range, 9_000..10_000);
+        assert_eq!(store.get(&key(&name), Some(10_000..10_001)).await.unwrap().range, 10_000..10_000);
+
+        let big = key(&format!("{checksums:?}/big"));
+        let upload = store.start_upload(&big, &Attributes::default()).await.unwrap();
+        let mut tags = Vec::new();
+        for (number, body) in [(1, noise(5 << 20)), (2, Bytes::from_static(b"end"))] {
+            let part = PartNumber { number, offset: u64::from(number - 1) * (5 << 20) };
+            tags.push(store.put_part(&big, &upload, part, body).await.unwrap());
+        }
+        assert_eq!(store.list_uploads(&Default::default()).await.unwrap().len(), 1);
+        store.complete_upload(&big, &upload, &tags).await.unwrap();
+        let bytes = read(&store, big.as_str()).await.unwrap();
+        assert_eq!(bytes.len(), (5 << 20) + 3);
+        assert!(bytes.ends_with(b"end"));
+        assert_eq!(listed(&store, &format!("{checksums:?}")).await.len(), 2);
+        store.delete(&big).await.unwrap();
+        assert!(store.head(&big).await.unwrap_err().is_absent());
+    }
+}
+
+async fn bucket(endpoint: &str) {
+    let credentials = aws_sdk_s3::config::Credentials::new(ADMIN.0, ADMIN.1, None, None, "test");
+    let conf = aws_sdk_s3::Config::builder()
+        .behavior_version(aws_sdk_s3::config::BehaviorVersion::v2026_01_12())
+        .endpoint_url(endpoint)
+        .region(aws_sdk_s3::config::Region::new("us-east-1"))
+        .credentials_provider(credentials)
+        .force_path_style(true)
+        .build();
+    aws_sdk_s3::Client::from_conf(conf).create_bucket().bucket(PLAIN).send().await.unwrap();
+}
+
+#[cfg(feature = "secrets-manager")]
+mod secrets {
+    use std::time::Duration;
+
+    use aws_sdk_secretsmanager::Client;
+    use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials as Keys, Region};
+    use aws_sdk_secretsmanager::primitives::Blob;
+    use backstay_backup_core::secret::{Secret, SecretError, SecretRef, SecretSource as _};
+    use backstay_storage_s3::Credentials;
+    use backstay_storage_s3::secrets_manager::{SecretsManagerOptions, SecretsManagerSource};
+
+    use super::*;
+
+    fn reference(id: &str, key: Option<&str>) -> SecretRef {
+        SecretRef::SecretsManager { secrets_manager: id.to_owned(), key: key.map(str::to_owned) }
+    }
+
+    async fn source(endpoint: &str) -> SecretsManagerSource {
+        let credentials = Credentials::Static {
+            access_key_id: "id".into(),
+            secret_access_key: Secret::new("key".into()),
+            session_token: None,
+        };
+        let options = SecretsManagerOptions::default()
+            .endpoint(endpoint)
+            .region("us-east-1")
+            .credentials(credentials)
+            .limit(Duration::from_secs(20));
+        SecretsManagerSource::open(options).await.unwrap()
+    }
+
+    async fn client(endpoint: &str) -> Client {
+        let conf = aws_sdk_secretsmanager::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .endpoint_url(endpoint)
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Keys::new("id", "key", None, None, "test"))
+            .build();
+        Client::from_conf(conf)
+    }
+
+    #[tokio::test]
+    async fn secrets_are_resolved_by_name_arn_and_field() {
+        let moto = moto().await;
+        let client = client(&moto.endpoint).await;
+        let json = r#"{"username":"backup","password":"hush hush","port":5432}"#;
+        let created = client.create_secret().name("db").secret_string(json).send().await.unwrap();
+        client.create_secret().name("plain").secret_string("line\n").send().await.unwrap();
+        client.create_secret().name("bytes").secret_binary(Blob::new("bytes")).send().await.unwrap();
+        client.create_secret().name("noise").secret_binary(Blob::new([0xFF, 0xFE])).send().await.unwrap();
+        let source = source(&moto.endpoint).await;
+        let arn = created.arn().unwrap();
+        for (id, key, value) in [
+            ("db", Some("password"), "hush hush"),
+            ("db", Some("port"), "5432"),
+            (arn, Some("username"), "backup"),
+            ("db", None, json),
+            ("plain", None, "line\n"),
+            ("bytes", None, "bytes"),
+        ] {
+            assert_eq!(source.resolve(&reference(id, key)).await.unwrap().expose(), value);
+        }
+        client.put_secret_value().secret_id("plain").secret_string("rotated").send().await.unwrap();
+        assert_eq!(source.resolve(&reference("plain", None)).await.unwrap().expose(), "rotated");
+
+        let missing = source.resolve(&reference("none", None)).await.unwrap_err();
+        assert!(matches!(missing, SecretError::Service { temporary: false, .. }), "{missing:?}");
+        assert!(words(&missing).contains("ResourceNotFoundException"), "{}", words(&missing));
+        for (id, key) in [("db", "passwort"), ("plain", "x"), ("noise", "x")] {
+            let problem = source.resolve(&reference(id, Some(key))).await.unwrap_err();
+            assert!(matches!(problem, SecretError::Shape { .. }), "{problem:?}");
+            assert!(!words(&problem).contains("hush"));
+        }
+        let other = source.resolve(&SecretRef::Env { env: "X".into() }).await;
+        assert!(matches!(other, Err(SecretError::Unsupported { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_service_is_temporary() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let source = source(&format!("http://{address}")).await;
+        let error = source.resolve(&reference("db", None)).await.unwrap_err();
+        assert!(matches!(error, SecretError::Service { temporary: true, .. }), "{error:?}");
+    }
+}
