@@ -12,8 +12,10 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::http::Response;
 use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::store::StoreError;
+use jiff::Timestamp;
 
 use crate::reply::{Reply, chain};
+use crate::time::from_http_date;
 
 /// What a failed call was about, for messages.
 #[derive(Clone, Copy, Debug)]
@@ -266,14 +268,17 @@ pub(crate) const SKEW_WORDS: &str = "the clock of this machine is wrong";
 
 fn skew_hint(raw: &Response) -> String {
     let body = raw.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
-    let field = |name: &str| -> Option<String> {
+    let field = |name: &str| -> Option<Timestamp> {
         let (_, rest) = body.split_once(&format!("<{name}>"))?;
-        rest.split_once('<').map(|(text, _)| text.trim().to_owned())
+        rest.split_once('<')?.0.trim().parse().ok()
     };
-    let ours = field("RequestTime").unwrap_or_else(|| "another time".to_owned());
-    let theirs = field("ServerTime").or_else(|| raw.headers().get("date").map(str::to_owned));
-    let theirs = theirs.unwrap_or_else(|| "it differs too much".to_owned());
-    format!("{SKEW_WORDS}: it says {ours}, the store says {theirs}")
+    // Where the store does not repeat our time: the SDK signs with the system's clock, so that is what was wrong.
+    let ours = field("RequestTime").unwrap_or_else(Timestamp::now);
+    let theirs = field("ServerTime").or_else(|| from_http_date(raw.headers().get("date")?));
+    match theirs {
+        Some(theirs) => format!("{SKEW_WORDS}: it says {ours:.0}, the store says {theirs:.0}"),
+        None => format!("{SKEW_WORDS}: it says {ours:.0}, the store disagrees"),
+    }
 }
 
 #[cfg(test)]

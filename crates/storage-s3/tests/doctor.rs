@@ -35,7 +35,8 @@ async fn misbehaving(switches: impl IntoIterator<Item = Misbehaviour>) -> Diagno
 
 #[track_caller]
 fn only_unsafe(diagnosis: &Diagnosis, expected: &[Probe]) {
-    let found: Vec<_> = diagnosis.findings.iter().filter(|f| f.status == Status::Unsafe).map(|f| f.probe).collect();
+    let found: Vec<_> =
+        diagnosis.findings.iter().filter(|f| f.status == Status::Unsafe).map(|f| f.probe).collect();
     assert_eq!(found, expected, "{diagnosis:#?}");
     assert!(diagnosis.findings.iter().all(|f| f.status != Status::Unknown), "{diagnosis:#?}");
     assert!(diagnosis.findings.iter().all(|f| (f.status == Status::Unsafe) == f.remedy.is_some()));
@@ -90,7 +91,10 @@ async fn two_winners_of_a_race_are_found() {
 
 #[tokio::test]
 async fn ignored_compare_and_swap_is_found() {
-    only_unsafe(&misbehaving([Misbehaviour::IgnoresIfMatch]).await, &[Probe::CompareAndSwap, Probe::SwapRace]);
+    only_unsafe(
+        &misbehaving([Misbehaviour::IgnoresIfMatch]).await,
+        &[Probe::CompareAndSwap, Probe::SwapRace],
+    );
 }
 
 #[tokio::test]
@@ -124,7 +128,8 @@ async fn forgotten_locks_are_found() {
 #[tokio::test]
 async fn a_bucket_without_locks_is_found() {
     let server = server().await;
-    let store = S3Store::open(options(&server.endpoint(), PLAIN, ADMIN).lock(LockMode::Governance)).await.unwrap();
+    let store =
+        S3Store::open(options(&server.endpoint(), PLAIN, ADMIN).lock(LockMode::Governance)).await.unwrap();
     let diagnosis = diagnose_s3(&store, doctor(1).role(Role::Maintainer).lock(Duration::from_secs(60))).await;
     only_unsafe(&diagnosis, &[Probe::ObjectLock]);
 }

@@ -12,8 +12,8 @@ use backstay_backup_core::clock::SystemClock;
 use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::memory::MemoryStore;
 use backstay_backup_core::store::{
-    Attributes, Capabilities, GetResult, Multipart, ObjectMeta, ObjectStore, PartNumber, PartTag, PendingUpload,
-    PutMode, StoreError, UploadId,
+    Attributes, Capabilities, GetResult, Multipart, ObjectMeta, ObjectStore, PartNumber, PartTag,
+    PendingUpload, PutMode, StoreError, UploadId,
 };
 use backstay_storage_s3::doctor::{
     Asked, Diagnosis, DoctorOptions, Probe, Retention, Role, S3Probe, Status, StoredHeaders, diagnose,
@@ -223,9 +223,15 @@ impl S3Probe for Liar {
     async fn put_trailing_checksum(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
         let body = match self.lie {
             Lie::RefusesTrailers => {
-                return Err(StoreError::Failed { op: "store", what: key.to_string(), source: "no trailers".into() });
+                return Err(StoreError::Failed {
+                    op: "store",
+                    what: key.to_string(),
+                    source: "no trailers".into(),
+                });
             }
-            Lie::KeepsFraming => [b"32000\r\n", &body[..], b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"].concat().into(),
+            Lie::KeepsFraming => {
+                [b"32000\r\n", &body[..], b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"].concat().into()
+            }
             _ => body,
         };
         self.truth.put(key, body, PutMode::Create, &Attributes::default()).await.map(drop)
@@ -235,7 +241,12 @@ impl S3Probe for Liar {
         Err(refused("store", key))
     }
 
-    async fn put_locked(&self, key: &Key, body: Bytes, until: Timestamp) -> Result<Option<String>, StoreError> {
+    async fn put_locked(
+        &self,
+        key: &Key,
+        body: Bytes,
+        until: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
         *self.locks.lock().unwrap() = Some(until);
         let attributes = Attributes::default().retain_until(Some(until));
         self.truth.put(key, body, PutMode::Create, &attributes).await?;
@@ -265,7 +276,8 @@ impl S3Probe for Liar {
 async fn told(lie: Lie) -> Diagnosis {
     let truth = MemoryStore::new(Arc::new(SystemClock));
     let liar = Arc::new(Liar { truth, lie, locks: std::sync::Mutex::default() });
-    let options = DoctorOptions::new(Arc::new(SystemClock), 1).role(Role::Maintainer).lock(Duration::from_secs(60));
+    let options =
+        DoctorOptions::new(Arc::new(SystemClock), 1).role(Role::Maintainer).lock(Duration::from_secs(60));
     diagnose(liar.clone(), Some(liar), options).await
 }
 

@@ -5,12 +5,17 @@ mod common;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
+use backstay_backup_core::clock::SystemClock;
 use backstay_backup_core::store::{Attributes, Multipart as _, ObjectStore as _, PartNumber, StoreError};
+use backstay_storage_s3::doctor::{DoctorOptions, Probe, Role, Status, diagnose_s3};
 use backstay_storage_s3::{Checksums, S3Store};
 use backstay_testkit::s3::moto_server;
 use bytes::Bytes;
 use common::*;
+use futures::TryStreamExt as _;
 
 /// Kills the server it holds.
 struct Moto {
@@ -30,9 +35,7 @@ async fn moto() -> Moto {
 }
 
 fn start() -> Moto {
-    let variable = |name| std::env::var_os(name);
-    let program = moto_server(variable("XDG_CACHE_HOME").as_deref(), variable("HOME").as_deref());
-    let mut child = Command::new(program.unwrap_or_else(|missing| panic!("{missing}")))
+    let mut child = Command::new(moto_server().unwrap_or_else(|missing| panic!("{missing}")))
         .args(["-H", "127.0.0.1", "-p", "0"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -76,12 +79,34 @@ async fn the_store_works_on_an_independent_server() {
         }
         assert_eq!(store.list_uploads(&Default::default()).await.unwrap().len(), 1);
         store.complete_upload(&big, &upload, &tags).await.unwrap();
-        let bytes = read(&store, big.as_str()).await.unwrap();
+        // As a range, because this server computes a wrong CRC-64 of an object in parts.
+        let whole = store.get(&big, Some(0..6 << 20)).await.unwrap();
+        let bytes = whole.body.try_collect::<Vec<_>>().await.unwrap().concat();
         assert_eq!(bytes.len(), (5 << 20) + 3);
         assert!(bytes.ends_with(b"end"));
         assert_eq!(listed(&store, &format!("{checksums:?}")).await.len(), 2);
         store.delete(&big).await.unwrap();
         assert!(store.head(&big).await.unwrap_err().is_absent());
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_finds_what_is_wrong_with_this_server() {
+    let moto = moto().await;
+    bucket(&moto.endpoint).await;
+    for (nonce, checksums, expected) in [
+        (1, Checksums::Crc64Nvme, &[Probe::Multipart, Probe::WrongChecksum][..]),
+        (2, Checksums::Compatible, &[Probe::WrongChecksum]),
+    ] {
+        let options = options(&moto.endpoint, PLAIN, ADMIN).checksums(checksums);
+        let store = S3Store::open(options).await.unwrap();
+        let doctor = DoctorOptions::new(Arc::new(SystemClock), nonce).role(Role::Maintainer);
+        let diagnosis = diagnose_s3(&store, doctor.limit(Duration::from_secs(60))).await;
+        let found: Vec<_> =
+            diagnosis.findings.iter().filter(|f| f.status == Status::Unsafe).map(|f| f.probe).collect();
+        assert_eq!(found, expected, "{diagnosis:#?}");
+        assert!(diagnosis.findings.iter().all(|f| f.status != Status::Unknown), "{diagnosis:#?}");
+        assert_eq!(diagnosis.leftovers, []);
     }
 }
 
@@ -99,8 +124,6 @@ async fn bucket(endpoint: &str) {
 
 #[cfg(feature = "secrets-manager")]
 mod secrets {
-    use std::time::Duration;
-
     use aws_sdk_secretsmanager::Client;
     use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials as Keys, Region};
     use aws_sdk_secretsmanager::primitives::Blob;

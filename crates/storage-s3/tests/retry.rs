@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use backstay_backup_core::key::Prefix;
@@ -13,12 +14,18 @@ use backstay_testkit::s3::{Effect, FaultRule, Faults, S3Server};
 use bytes::Bytes;
 use common::*;
 
-const BIG: usize = 11 << 20;
+/// Two parts, the second one short.
+const BIG: usize = (5 << 20) + 300_000;
+
+fn big() -> Bytes {
+    static BODY: LazyLock<Bytes> = LazyLock::new(|| noise(BIG));
+    BODY.clone()
+}
 
 async fn upload(store: &SharedStore, name: &str) -> Result<(), StoreError> {
     let options = UploadOptions::default().part_size(5 << 20).parts_in_flight(3);
     let mut uploader = Uploader::new(store.clone(), key(name), Attributes::default(), options);
-    let body = noise(BIG);
+    let body = big();
     for at in (0..BIG).step_by(1 << 20) {
         uploader.write(body.slice(at..BIG.min(at + (1 << 20)))).await?;
     }
@@ -27,15 +34,21 @@ async fn upload(store: &SharedStore, name: &str) -> Result<(), StoreError> {
 
 /// Everything the store does, once; fails on any difference to what it should have done.
 async fn work(store: &SharedStore, name: &str) -> Result<(), StoreError> {
+    let pending = work_and_count_uploads(store, name).await?;
+    assert_eq!(pending, 0, "{name}");
+    Ok(())
+}
+
+async fn work_and_count_uploads(store: &SharedStore, name: &str) -> Result<usize, StoreError> {
     create(&**store, &format!("{name}/small"), noise(70_000)).await?;
     upload(store, &format!("{name}/big")).await?;
     assert_eq!(read(&**store, &format!("{name}/small")).await?, noise(70_000));
-    assert_eq!(read(&**store, &format!("{name}/big")).await?, noise(BIG));
+    assert_eq!(read(&**store, &format!("{name}/big")).await?, big());
     assert_eq!(listed(&**store, name).await.len(), 2);
-    assert!(store.list_uploads(&Prefix::parse(name).unwrap()).await?.is_empty());
+    let pending = store.list_uploads(&Prefix::parse(name).unwrap()).await?.len();
     store.delete(&key(&format!("{name}/small"))).await?;
     assert!(store.head(&key(&format!("{name}/small"))).await.unwrap_err().is_absent());
-    Ok(())
+    Ok(pending)
 }
 
 fn no_overwrites(server: &S3Server) {
@@ -59,7 +72,7 @@ async fn every_fault_at_every_call_is_survived() {
     let operations = [
         ("PutObject", 1),
         ("CreateMultipartUpload", 1),
-        ("UploadPart", 3),
+        ("UploadPart", 2),
         ("CompleteMultipartUpload", 1),
         ("GetObject", 2),
         ("ListObjectsV2", 1),
@@ -67,15 +80,31 @@ async fn every_fault_at_every_call_is_survived() {
         ("DeleteObject", 1),
     ];
     let mut run = 0;
-    for checksums in [Checksums::Crc64Nvme, Checksums::Compatible] {
+    let broken = [Effect::LoseReply, Effect::CutUpload(1000), Effect::CutReply(30_000)];
+    // The refusals do not depend on the checksums; broken bodies may.
+    for (checksums, effects) in [(Checksums::Crc64Nvme, &effects[..]), (Checksums::Compatible, &broken)] {
         let store = retrying(&open(&server, checksums).await);
-        for effect in &effects {
+        for effect in effects {
             for (operation, calls) in operations {
+                // Replies with a body of their own cannot hide an error in it.
+                if operation == "GetObject" && *effect == Effect::ErrorInside200 {
+                    continue;
+                }
                 for nth in 1..=calls {
                     run += 1;
-                    server.faults().set(Faults::default().rule(FaultRule::on(operation, effect.clone()).nth(nth)));
-                    let done = work(&store, &format!("run-{run}")).await;
-                    assert!(done.is_ok(), "{checksums:?} {operation} {nth} {effect:?}: {}", words(&done.unwrap_err()));
+                    server
+                        .faults()
+                        .set(Faults::default().rule(FaultRule::on(operation, effect.clone()).nth(nth)));
+                    let done = work_and_count_uploads(&store, &format!("run-{run}")).await;
+                    let case = format!("{checksums:?} {operation} {nth} {effect:?}");
+                    // Nobody can know the name of an upload whose beginning was not answered; prune finds it.
+                    let unanswered = matches!(effect, Effect::LoseReply | Effect::CutUpload(_));
+                    let orphans = usize::from(operation == "CreateMultipartUpload" && unanswered);
+                    match done {
+                        Ok(pending) => assert_eq!(pending, orphans, "{case}"),
+                        Err(error) => panic!("{case}: {}", words(&error)),
+                    }
+                    assert_eq!(server.faults().fired(), 1, "{case}");
                     server.faults().clear();
                     drain(&store, &format!("run-{run}")).await;
                 }
@@ -120,7 +149,10 @@ async fn a_lost_reply_is_no_conflict_with_oneself_and_hides_no_other_writer() {
     let tag = create(&*store, "leases/x", Bytes::from_static(b"1")).await.unwrap().etag.unwrap();
     server.faults().set(lose());
     let swap = PutMode::Replace(tag.clone());
-    store.put(&key("leases/x"), Bytes::from_static(b"2"), swap.clone(), &Attributes::default()).await.unwrap();
+    store
+        .put(&key("leases/x"), Bytes::from_static(b"2"), swap.clone(), &Attributes::default())
+        .await
+        .unwrap();
     server.faults().set(lose());
     let refused = store.put(&key("leases/x"), Bytes::from_static(b"3"), swap, &Attributes::default()).await;
     assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
@@ -163,8 +195,11 @@ async fn a_writer_that_may_neither_delete_nor_overwrite_can_do_its_work() {
     create(&*store, "set/a", noise(1000)).await.unwrap();
     upload(&store, "set/big").await.unwrap();
     let tag = create(&*store, "leases/x", Bytes::from_static(b"1")).await.unwrap().etag.unwrap();
-    store.put(&key("leases/x"), Bytes::from_static(b"2"), PutMode::Replace(tag), &Attributes::default()).await.unwrap();
-    assert_eq!(read(&*store, "set/big").await.unwrap(), noise(BIG));
+    store
+        .put(&key("leases/x"), Bytes::from_static(b"2"), PutMode::Replace(tag), &Attributes::default())
+        .await
+        .unwrap();
+    assert_eq!(read(&*store, "set/big").await.unwrap(), big());
     assert_eq!(listed(&*store, "set").await.len(), 2);
     let log = server.access_log();
     assert!(log.iter().all(|record| !record.is_denied()), "{log:?}");

@@ -20,9 +20,17 @@ impl Run {
             ));
         }
         self.store.complete_upload(&whole, &upload, &[part]).await?;
-        if self.read(&whole).await? != PART {
+        let other = match self.read(&whole).await {
+            Ok(bytes) if bytes == PART => None,
+            Ok(_) => Some("a completed upload has other bytes than its parts"),
+            Err(StoreError::Checksum { .. }) => {
+                Some("a completed upload does not match the checksum the store computed")
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(meaning) = other {
             return Ok(Answer::unsafe_because(
-                "a completed upload has other bytes than its parts",
+                meaning,
                 "try checksums = \"compatible\"; if that does not help, do not use this store",
             ));
         }

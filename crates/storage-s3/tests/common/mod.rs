@@ -1,5 +1,5 @@
 //! Servers and stores for the tests of this folder.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::sync::Arc;
 use std::time::Duration;
