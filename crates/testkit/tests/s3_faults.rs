@@ -199,6 +199,14 @@ async fn connections_break_where_they_are_told_to() {
     let different: Vec<_> = (0..data.len()).filter(|at| data[*at] != received[*at]).collect();
     assert_eq!(different, [2_000_000]);
 
+    let pause = Duration::from_millis(300);
+    server
+        .faults()
+        .set(Faults::default().rule(FaultRule::on("GetObject", Effect::StallReply { after: 1_000, pause })));
+    let start = Instant::now();
+    assert!(read(&client, "k").await == data);
+    assert!(start.elapsed() >= pause);
+
     server.faults().set(Faults::default().rule(FaultRule::on("PutObject", Effect::CutUpload(1_000_000))));
     let put =
         client.put_object().bucket(BUCKET).key("k").body(ByteStream::from(noise(2_500_000))).send().await;

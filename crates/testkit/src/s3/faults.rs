@@ -87,6 +87,13 @@ pub enum Effect {
     CutUpload(u64),
     /// Closes the connection after this many bytes of the reply body.
     CutReply(u64),
+    /// Stops sending the reply body for a while after this many bytes, then goes on.
+    StallReply {
+        /// Bytes sent before the pause.
+        after: u64,
+        /// How long nothing is sent.
+        pause: Duration,
+    },
     /// Sends the reply with the lowest bit of this body byte turned over.
     FlipReplyBit(u64),
 }

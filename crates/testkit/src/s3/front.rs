@@ -51,9 +51,6 @@ impl Front {
         let upload = UploadBody::new(body, note.clone());
         let request = Request::from_parts(head, Body::http_body(upload.clone()));
         let outcome = self.service.call(request).await;
-        if !(waits && upload.is_untouched()) {
-            upload.drain().await;
-        }
         let response = outcome.unwrap_or_else(|error| {
             let error: StdError = error.into();
             tracing::error!(%error, "the protocol layer gave up");
@@ -61,7 +58,11 @@ impl Front {
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             response
         });
+        // At once: when the client hangs up, this future ends at its next await.
         self.log(time, &note, bucket, key, &response);
+        if !(waits && upload.is_untouched()) {
+            upload.drain().await;
+        }
         let fault = note.lock().reply;
         self.deliver(response, fault)
     }
@@ -100,10 +101,7 @@ impl Front {
         match fault {
             Some(ReplyFault::Lost) => return Err(Withheld),
             Some(ReplyFault::Inside200) => *response.status_mut() = StatusCode::OK,
-            Some(fault @ (ReplyFault::Cut(_) | ReplyFault::Flipped(_))) => {
-                response =
-                    response.map(|inner| Body::http_body(DamagedBody { inner, fault, sent: 0, pause: None }));
-            }
+            Some(fault) => response = response.map(|inner| Body::http_body(DamagedBody::new(inner, fault))),
             None => {}
         }
         Ok(response)
@@ -199,13 +197,58 @@ impl HttpBody for UploadBody {
     }
 }
 
-/// A reply body that breaks off or carries a wrong bit.
+/// A reply body that breaks off, pauses or carries a wrong bit.
 struct DamagedBody {
     inner: Body,
     fault: ReplyFault,
     sent: u64,
-    /// Lets what was sent leave the server before the connection breaks.
+    /// Runs while nothing is sent; before a break it lets what was sent leave the server.
     pause: Option<Pin<Box<Sleep>>>,
+    /// What of a piece is left for after the pause.
+    rest: Option<Bytes>,
+}
+
+impl DamagedBody {
+    fn new(inner: Body, fault: ReplyFault) -> Self {
+        Self { inner, fault, sent: 0, pause: None, rest: None }
+    }
+
+    /// Waits where the fault says so; an error is the end of the connection.
+    fn poll_fault(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StdError>> {
+        let (limit, time) = match self.fault {
+            ReplyFault::Cut(limit) => (limit, FLUSH_PAUSE),
+            ReplyFault::Stalled(limit, time) => (limit, time),
+            _ => return Poll::Ready(Ok(())),
+        };
+        if self.sent < limit {
+            return Poll::Ready(Ok(()));
+        }
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+        ready!(pause.as_mut().poll(context));
+        if matches!(self.fault, ReplyFault::Cut(_)) {
+            return Poll::Ready(Err("the reply is cut by a fault rule".into()));
+        }
+        self.fault = ReplyFault::Stalled(u64::MAX, time);
+        Poll::Ready(Ok(()))
+    }
+
+    fn damage(&mut self, mut data: Bytes) -> Bytes {
+        match self.fault {
+            ReplyFault::Cut(limit) | ReplyFault::Stalled(limit, _) => {
+                let now = usize::try_from(limit - self.sent).unwrap_or(usize::MAX).min(data.len());
+                let later = data.split_off(now);
+                self.rest = (!later.is_empty()).then_some(later);
+            }
+            ReplyFault::Flipped(byte) if (self.sent..self.sent + data.len() as u64).contains(&byte) => {
+                let mut changed = data.to_vec();
+                changed[usize::try_from(byte - self.sent).expect("within a piece in memory")] ^= 1;
+                data = Bytes::from(changed);
+            }
+            _ => {}
+        }
+        self.sent += data.len() as u64;
+        data
+    }
 }
 
 impl HttpBody for DamagedBody {
@@ -216,31 +259,17 @@ impl HttpBody for DamagedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
-        if let ReplyFault::Cut(limit) = self.fault
-            && self.sent >= limit
-        {
-            let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH_PAUSE)));
-            ready!(pause.as_mut().poll(context));
-            return Poll::Ready(Some(Err("the reply is cut by a fault rule".into())));
+        if let Err(broken) = ready!(self.poll_fault(context)) {
+            return Poll::Ready(Some(Err(broken)));
         }
-        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
-            Some(Ok(frame)) => frame,
-            other => return Poll::Ready(other),
+        let data = match self.rest.take() {
+            Some(rest) => rest,
+            None => match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                other => return Poll::Ready(other),
+            },
         };
-        let Ok(mut data) = frame.into_data() else { return Poll::Ready(None) };
-        let start = self.sent;
-        match self.fault {
-            ReplyFault::Cut(limit) => {
-                data.truncate(usize::try_from(limit - start).unwrap_or(usize::MAX));
-            }
-            ReplyFault::Flipped(byte) if byte >= start && byte - start < data.len() as u64 => {
-                let mut changed = data.to_vec();
-                changed[usize::try_from(byte - start).expect("just compared with a length")] ^= 1;
-                data = Bytes::from(changed);
-            }
-            _ => {}
-        }
-        self.sent += data.len() as u64;
+        let data = self.damage(data);
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 

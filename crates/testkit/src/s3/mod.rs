@@ -17,7 +17,8 @@
 //! It does not: TLS, virtual-hosted buckets, bucket policies beyond the three roles, ACLs, copies, lifecycle,
 //! replication, encryption (the headers are kept, the bytes stay plain), keys brought by the client, or several
 //! checksums on one object. A repeated `CompleteMultipartUpload` gets `NoSuchUpload`, as S3's documentation allows. An
-//! encryption header is only echoed when it was sent. Nothing is fsynced: a directory survives the death of the
+//! encryption header is only echoed when it was sent. Content-MD5 and checksums of requests without an object (such as
+//! `DeleteObjects`) are not compared. Regions are not compared either. Nothing is fsynced: a directory survives the death of the
 //! process, not of the machine.
 //!
 //! ```no_run

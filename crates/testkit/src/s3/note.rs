@@ -1,6 +1,7 @@
 //! Facts about one request, gathered by the layers it passes and read when the reply leaves.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
@@ -11,6 +12,8 @@ pub(super) enum ReplyFault {
     Lost,
     /// The connection closes after this many body bytes.
     Cut(u64),
+    /// The body pauses after this many bytes.
+    Stalled(u64, Duration),
     /// The lowest bit of this body byte is wrong.
     Flipped(u64),
     /// The error travels in a reply with status 200.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use s3s::dto::{
     CommonPrefix, DeleteMarkerEntry, ETag, EncodingType, ListObjectVersionsInput, ListObjectVersionsOutput,
@@ -280,7 +279,7 @@ pub(super) fn group<'a>(key: &'a str, prefix: &str, delimiter: Option<&str>) -> 
 fn list(core: &Core, bucket_name: &str, query: &Query<'_>, max: usize) -> S3Result<Page> {
     let quirks = core.faults.quirks();
     let horizon =
-        quirks.stale_listing.and_then(|delay| SystemTime::now().checked_sub(delay)).map(Timestamp::from);
+        quirks.stale_listing.and_then(|delay| core.faults.now().checked_sub(delay)).map(Timestamp::from);
     core.store.read(|index| {
         let bucket = bucket(index, bucket_name)?;
         Ok(page(&bucket.keys, query, max, |history| {

@@ -1,5 +1,7 @@
 //! `ListMultipartUploads` and `ListParts`.
 
+use std::ops::Bound;
+
 use s3s::dto::{
     ChecksumAlgorithm, ETag, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput,
     ListPartsOutput, MultipartUpload, Part as PartEntry,
@@ -113,7 +115,7 @@ pub(super) async fn list_parts(
     };
     let upload =
         core.store.read(|index| find(index, &input.bucket, &input.key, &input.upload_id).cloned())?;
-    let mut rest = upload.parts.range(after + 1..);
+    let mut rest = upload.parts.range((Bound::Excluded(after), Bound::Unbounded));
     let shown: Vec<(u16, &Part)> = rest.by_ref().take(max).map(|(number, part)| (*number, part)).collect();
     let mut output = ListPartsOutput {
         is_truncated: Some(rest.next().is_some()),

@@ -146,7 +146,7 @@ fn parse_amz_date(text: &str) -> Option<SystemTime> {
 }
 
 async fn act(effect: Effect, note: &Note) -> S3Result<()> {
-    let lose = |fault| note.lock().reply = Some(fault);
+    let spoil = |fault| note.lock().reply = Some(fault);
     match effect {
         Effect::InternalError => Err(internal_error()),
         Effect::ServiceUnavailable => {
@@ -159,7 +159,7 @@ async fn act(effect: Effect, note: &Note) -> S3Result<()> {
             "The conditional request cannot succeed due to a conflicting operation against this resource."
         )),
         Effect::ErrorInside200 => {
-            lose(ReplyFault::Inside200);
+            spoil(ReplyFault::Inside200);
             Err(internal_error())
         }
         Effect::Error { status, code } => {
@@ -172,11 +172,11 @@ async fn act(effect: Effect, note: &Note) -> S3Result<()> {
             Ok(())
         }
         Effect::DropRequest => {
-            lose(ReplyFault::Lost);
+            spoil(ReplyFault::Lost);
             Err(internal_error())
         }
         Effect::LoseReply => {
-            lose(ReplyFault::Lost);
+            spoil(ReplyFault::Lost);
             Ok(())
         }
         Effect::CutUpload(bytes) => {
@@ -186,11 +186,15 @@ async fn act(effect: Effect, note: &Note) -> S3Result<()> {
             Ok(())
         }
         Effect::CutReply(bytes) => {
-            lose(ReplyFault::Cut(bytes));
+            spoil(ReplyFault::Cut(bytes));
+            Ok(())
+        }
+        Effect::StallReply { after, pause } => {
+            spoil(ReplyFault::Stalled(after, pause));
             Ok(())
         }
         Effect::FlipReplyBit(byte) => {
-            lose(ReplyFault::Flipped(byte));
+            spoil(ReplyFault::Flipped(byte));
             Ok(())
         }
     }
