@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Class, Classified};
+
 /// A value that is redacted wherever it is printed and never serialised.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T>(T);
@@ -126,4 +128,13 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`SecretError::Unsupported`] for a kind that this source does not serve.
     async fn resolve(&self, reference: &SecretRef) -> Result<Secret<String>, SecretError>;
+}
+
+impl Classified for SecretError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Service { temporary: true, .. } => Class::Temporary,
+            _ => Class::Usage,
+        }
+    }
 }

@@ -207,6 +207,12 @@ pub struct RetentionConfig {
     pub keep_monthly: Option<NonZeroU32>,
     /// The oldest set of each of the last years that have one.
     pub keep_yearly: Option<NonZeroU32>,
+    /// Sets younger than this are kept and do not count for any rule; 1 day by default.
+    pub min_age: Option<TimeSpan>,
+    /// How long sets whose source could not be read completely are kept; 7 days by default.
+    pub keep_incomplete: Option<TimeSpan>,
+    /// A longer pause between two sets does not age what lies before it; 45 days by default.
+    pub max_silence: Option<TimeSpan>,
 }
 
 impl RetentionConfig {

@@ -169,6 +169,9 @@ pub(super) fn retention(reader: Reader<'_>) -> Result<RetentionConfig> {
         keep_weekly: count(&reader, "keep-weekly")?,
         keep_monthly: count(&reader, "keep-monthly")?,
         keep_yearly: count(&reader, "keep-yearly")?,
+        min_age: reader.span("min-age")?,
+        keep_incomplete: reader.span("keep-incomplete")?,
+        max_silence: reader.span("max-silence")?,
     };
     reader.finish()?;
     Ok(config)

@@ -106,6 +106,7 @@ impl Rules {
 impl From<&RetentionConfig> for Rules {
     fn from(config: &RetentionConfig) -> Self {
         let count = |count: Option<NonZeroU32>| count.map_or(0, NonZeroU32::get);
+        let default = Self::default();
         Self {
             last: count(config.keep_last),
             within: config.keep_within,
@@ -114,7 +115,9 @@ impl From<&RetentionConfig> for Rules {
             weekly: count(config.keep_weekly),
             monthly: count(config.keep_monthly),
             yearly: count(config.keep_yearly),
-            ..Self::default()
+            min_age: config.min_age.unwrap_or(default.min_age),
+            keep_incomplete: config.keep_incomplete.unwrap_or(default.keep_incomplete),
+            max_silence: config.max_silence.unwrap_or(default.max_silence),
         }
     }
 }
