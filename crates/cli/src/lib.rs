@@ -1,1 +1,36 @@
-//! Placeholder page, replaced by the first content of this crate.
+//! What all Backstay programs share, so that each of them is one screen of code.
+//!
+//! [`run`] is the whole life of a program: it parses the arguments, loads the configuration, starts logs and progress,
+//! turns signals into cancellation, awaits the one action of the program, and prints what became of it. The action
+//! gets a [`Context`] and returns a report through [`Context::print`], or a [`Failure`] made from any library error.
+//!
+//! ```text
+//! arguments ─┐
+//! environment├→ Config → Context → action → report  → stdout (text, or one JSON object)
+//! file ──────┘                            → failure → stderr (and one JSON object) → exit code
+//! ```
+//!
+//! This is the only library that reads arguments and environment and writes to the terminal; everything below it gets
+//! what it needs handed in.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod args;
+mod bars;
+mod context;
+mod exit;
+mod failure;
+mod hints;
+pub mod human;
+mod logging;
+mod open;
+mod output;
+mod run;
+mod secrets;
+mod signals;
+
+pub use args::{Arguments, CommonArgs};
+pub use context::Context;
+pub use exit::Exit;
+pub use failure::{Cancelled, Failure};
+pub use open::{Opened, Unavailable};
+pub use run::run;

@@ -1,0 +1,86 @@
+//! The flags that every program has.
+
+use std::path::PathBuf;
+
+use backstay_backup_core::config::{Flags, Setting};
+use clap::{Args, Parser, ValueEnum};
+
+/// The arguments of one program.
+pub trait Arguments: Parser {
+    /// The shared ones.
+    fn common(&self) -> &CommonArgs;
+
+    /// The keys of the configuration that flags of this program set.
+    fn settings(&self) -> Vec<Setting> {
+        Vec::new()
+    }
+}
+
+/// Flags of every program; flatten it into the program's own.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonArgs {
+    /// Configuration file [default: /etc/backstay/backstay.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "BACKSTAY_CONFIG", hide_env = true, global = true)]
+    pub config: Option<PathBuf>,
+    /// The protected system [default: main]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub stanza: Option<String>,
+    /// Directory, s3://bucket/prefix?region=…, or name from the configuration; repeatable
+    #[arg(long, value_name = "PLACE", global = true)]
+    pub repository: Vec<String>,
+    /// Sets any key of the configuration, such as compression.level=9; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting, global = true)]
+    pub set: Vec<Setting>,
+    /// Prints exactly one JSON object
+    #[arg(long, env = "BACKSTAY_JSON", hide_env = true, global = true)]
+    pub json: bool,
+    /// Shows no progress bar
+    #[arg(long, env = "BACKSTAY_NO_PROGRESS", hide_env = true, global = true)]
+    pub no_progress: bool,
+    /// error, warn, info, debug or trace
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "BACKSTAY_LOG_LEVEL",
+        hide_env = true,
+        default_value = "warn",
+        global = true
+    )]
+    pub log_level: String,
+    /// Form of the log lines on stderr
+    #[arg(
+        long,
+        value_name = "FORM",
+        env = "BACKSTAY_LOG_FORMAT",
+        hide_env = true,
+        default_value = "text",
+        global = true
+    )]
+    pub log_format: LogFormat,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+fn setting(text: &str) -> Result<Setting, String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
+    Ok(Setting::new(key.trim(), value, "--set"))
+}
+
+/// Everything the command line says about the configuration. A flag of its own wins over `--set`.
+pub(crate) fn flags<A: Arguments>(arguments: &A) -> Flags {
+    let common = arguments.common();
+    let mut flags = Flags::default();
+    flags.repositories.clone_from(&common.repository);
+    flags.settings.clone_from(&common.set);
+    flags.settings.extend(common.stanza.iter().map(|stanza| Setting::new("stanza", stanza, "--stanza")));
+    flags.settings.extend(arguments.settings());
+    flags
+}

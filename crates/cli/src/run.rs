@@ -1,0 +1,162 @@
+//! The life of a program.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::path::Path;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use backstay_backup_core::Class;
+use backstay_backup_core::config::{Config, ConfigFile, DEFAULT_PATH};
+use indicatif::MultiProgress;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Arguments, CommonArgs, flags};
+use crate::bars::Bars;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::signals::Signals;
+use crate::{logging, output};
+
+/// Time for an orderly end after a signal, before the action is dropped.
+const ORDERLY_END: Duration = Duration::from_secs(30);
+/// Time for blocking work that nobody waits for any more.
+const STRAGGLERS: Duration = Duration::from_secs(2);
+
+/// Runs a program: arguments, configuration, logs, signals, the action, output, exit code.
+///
+/// The first SIGTERM, SIGINT or SIGHUP cancels [`Context::cancel`]; the action then has 30 seconds for an orderly end.
+/// A second signal, or the end of that time, drops it.
+pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>) -> ExitCode {
+    std::panic::set_hook(Box::new(explain_panic));
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    let arguments = match A::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error, json).into(),
+    };
+    let json = json || arguments.common().json;
+    let exit = match catch_unwind(AssertUnwindSafe(|| live(arguments, action))) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) => {
+            output::failure(&failure, json);
+            failure.exit()
+        }
+        Err(panic) => {
+            if json {
+                let failure = Failure::new(Class::Internal, panic_words(panic.as_ref()));
+                let report = serde_json::json!({ "error": failure.report() });
+                let _ = output::line(&mut std::io::stdout().lock(), &report.to_string());
+            }
+            Exit::Internal
+        }
+    };
+    exit.into()
+}
+
+/// Help and version are answers; anything else that clap says is a usage error.
+fn refuse(error: &clap::Error, json: bool) -> Exit {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return Exit::Done;
+    }
+    let text = error.render().to_string();
+    let _ = output::line(&mut std::io::stderr().lock(), text.trim_end());
+    if json {
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let report = serde_json::json!({ "error": Failure::usage(message).report() });
+        let _ = output::line(&mut std::io::stdout().lock(), &report.to_string());
+    }
+    Exit::Usage
+}
+
+fn live<A: Arguments>(
+    arguments: A,
+    action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    let bars = MultiProgress::new();
+    let common = arguments.common().clone();
+    logging::start(&common, &bars)?;
+    let environment = environment();
+    let file = config_file(&common)?;
+    let loaded = Config::load(file.as_ref(), &environment, &flags(&arguments))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = runtime()?;
+    let context = Context::new(loaded.config, environment, common.json);
+    let ended = runtime.block_on(async {
+        let drawing = Bars::start(&context.progress, &bars, !common.no_progress);
+        // On the heap: the futures of whole backups are large.
+        let ended = until_stopped(&context.cancel, Box::pin(action(&context, arguments))).await;
+        drop(drawing);
+        ended
+    });
+    runtime.shutdown_timeout(STRAGGLERS);
+    ended
+}
+
+/// Awaits the action, with signals turned into cancellation.
+async fn until_stopped(
+    cancel: &CancellationToken,
+    mut action: Pin<Box<impl Future<Output = Result<Exit, Failure>>>>,
+) -> Result<Exit, Failure> {
+    let unable = |source| Failure::new(Class::Internal, format!("cannot listen for signals: {source}"));
+    let mut signals = Signals::listen().map_err(unable)?;
+    let signal = tokio::select! {
+        ended = &mut action => return ended,
+        signal = signals.next() => signal,
+    };
+    tracing::info!(signal, "stopping");
+    cancel.cancel();
+    tokio::select! {
+        ended = &mut action => match ended {
+            // Whatever error the cancellation surfaced as, the signal is the reason.
+            Err(failure) if failure.class() == Class::Temporary => Err(Failure::cancelled()),
+            other => other,
+        },
+        _ = signals.next() => Err(Failure::cancelled()),
+        () = tokio::time::sleep(ORDERLY_END) => Err(Failure::cancelled()),
+    }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let unable = |source| Failure::new(Class::Temporary, format!("cannot start the runtime: {source}"));
+    Builder::new_multi_thread().enable_all().build().map_err(unable)
+}
+
+/// The variables that are text; others cannot be meant for us.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// The file that was named, or else the usual one where it exists.
+fn config_file(common: &CommonArgs) -> Result<Option<ConfigFile>, Failure> {
+    match common.config.as_deref().filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) => Ok(Some(ConfigFile::read(path)?)),
+        None if Path::new(DEFAULT_PATH).exists() => Ok(Some(ConfigFile::read(Path::new(DEFAULT_PATH))?)),
+        None => Ok(None),
+    }
+}
+
+fn explain_panic(panic: &PanicHookInfo<'_>) {
+    let place =
+        panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
+    let words = panic_words(panic.payload());
+    let text = format!(
+        "error: {words}{place}\nhint: this is a bug of Backstay; no set was committed by this run unless it said so"
+    );
+    let _ = output::line(&mut std::io::stderr().lock(), &text);
+}
+
+fn panic_words(payload: &(dyn Any + Send)) -> String {
+    let words =
+        payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref().map(String::as_str));
+    format!("internal error: {}", words.unwrap_or("unknown"))
+}
