@@ -74,6 +74,7 @@ missing_packages() {
 policy=/usr/sbin/policy-rc.d
 cluster_conf=/etc/postgresql-common/createcluster.d/backstay-setup.conf
 
+# The cluster file goes last: while it is there, an interrupted run has left something to clean up.
 remove_our_guards() {
   if [ -f "$policy" ] && grep -qF "$marker" "$policy"; then rm -f "$policy"; fi
   rm -f "$cluster_conf"
@@ -81,16 +82,15 @@ remove_our_guards() {
 
 # For the time of the installation: no service starts, no cluster is made.
 place_guards() {
-  remove_our_guards # left by a run that was killed
   trap remove_our_guards EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
+  mkdir -p "$(dirname "$cluster_conf")"
+  printf '%s\ncreate_main_cluster = false\n' "$marker" >"$cluster_conf"
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\n%s\nexit 101\n' "$marker" >"$policy"
     chmod 755 "$policy"
   fi
-  mkdir -p "$(dirname "$cluster_conf")"
-  printf '%s\ncreate_main_cluster = false\n' "$marker" >"$cluster_conf"
 }
 
 install_packages() {
@@ -115,7 +115,10 @@ disable_new_services() {
 setup_packages() {
   local packages
   mapfile -t packages < <(missing_packages)
-  [ ${#packages[@]} -gt 0 ] || return 0
+  if [ ${#packages[@]} -eq 0 ]; then
+    # A killed run may have left the guards after the last package.
+    if [ ! -e "$cluster_conf" ] || ! is_root; then return 0; fi
+  fi
   command -v apt-get >/dev/null || die "needs Debian 12 or newer; by hand, install the equivalents of: ${packages[*]}"
   if ! is_root; then
     say "missing system packages: ${packages[*]}"
@@ -126,6 +129,7 @@ setup_packages() {
   mkdir -p /run/lock
   exec 9>/run/lock/backstay-setup.lock
   flock 9
+  remove_our_guards # under the lock nobody alive needs them
   mapfile -t packages < <(missing_packages) # another run may have just installed them
   if [ ${#packages[@]} -gt 0 ]; then
     say "installing system packages: ${packages[*]}"

@@ -58,7 +58,7 @@ CREATE SEQUENCE invoice_number START 100000 INCREMENT 5;
 
 CREATE TABLE orders (
     id         bigint GENERATED ALWAYS AS IDENTITY,
-    account_id bigint NOT NULL REFERENCES accounts,
+    account_id bigint NOT NULL,
     invoice    bigint NOT NULL DEFAULT nextval('invoice_number'),
     state      order_state NOT NULL,
     quantity   integer NOT NULL CHECK (quantity > 0),
@@ -76,7 +76,7 @@ CREATE TABLE orders_other PARTITION OF orders DEFAULT;
 
 CREATE TABLE documents (
     id         uuid PRIMARY KEY,
-    account_id bigint NOT NULL REFERENCES accounts,
+    account_id bigint NOT NULL,
     kind       text NOT NULL,
     body       jsonb NOT NULL,
     words      tsvector GENERATED ALWAYS AS (to_tsvector('english', body ->> 'text')) STORED
@@ -134,6 +134,8 @@ FROM generate_series(1::bigint, :large_objects) AS i,
                                      ELSE convert_to(rpad(word(i * 10000 + n, 62), 16), 'UTF8') END, '' ORDER BY n)
               FROM generate_series(1, 32 + pick(i, 63, 4000)) AS n) AS made(content);
 
+ALTER TABLE orders ADD FOREIGN KEY (account_id) REFERENCES accounts;
+ALTER TABLE documents ADD FOREIGN KEY (account_id) REFERENCES accounts ON DELETE CASCADE;
 CREATE INDEX accounts_by_city ON accounts (city, status) WHERE status <> 'closed';
 CREATE INDEX orders_by_account ON orders (account_id, placed_at DESC);
 CREATE INDEX orders_by_day ON orders USING brin (placed_at);

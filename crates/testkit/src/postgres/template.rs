@@ -27,6 +27,9 @@ pub(super) struct Cluster<'a> {
 /// The superuser's password in every template; a started server has changed it before anybody gets its handle.
 pub(super) const TEMPLATE_PASSWORD: &str = "changed-before-use";
 
+/// Counted up when templates are made in another way, so that older ones are no longer used.
+const TEMPLATE_FORMAT: u32 = 1;
+
 impl Cluster<'_> {
     /// Makes a cluster at `target`, which must not exist, in a directory that the account may write.
     pub(super) fn create(&self, scratch: &ScratchDir, target: &Path) -> Result<()> {
@@ -46,7 +49,8 @@ impl Cluster<'_> {
     fn key(&self) -> Result<String> {
         let mut hasher = DefaultHasher::new();
         let options = self.options;
-        (&self.install.bin(), self.install.version()?, self.account.map(Account::uid)).hash(&mut hasher);
+        (TEMPLATE_FORMAT, self.install.bin(), self.install.version()?, self.account.map(Account::uid))
+            .hash(&mut hasher);
         (&options.locale, &options.encoding, &options.initdb_args, options.data_checksums).hash(&mut hasher);
         Ok(format!("{}-{:016x}", self.install.major(), hasher.finish()))
     }
