@@ -151,7 +151,7 @@ server_account() {
   if id postgres >/dev/null 2>&1; then echo postgres; else echo nobody; fi
 }
 
-# The cache directory; for root one that the server's account can enter (/root usually cannot be).
+# The cache directory; for root one that the server's account can enter (root's home is usually closed).
 cache_root() {
   local root=${XDG_CACHE_HOME:-$HOME/.cache}/backstay
   mkdir -p "$root"
