@@ -30,7 +30,7 @@ use backstay_backup_core::clock::Clock;
 use backstay_backup_core::store::{ObjectStore as _, SharedStore};
 
 pub use finding::{Diagnosis, Finding, Leftover, Probe, Status};
-pub use seam::{Asked, Retention, S3Probe, StoredHeaders};
+pub use seam::{Asked, Odd, Retention, S3Probe, StoredHeaders};
 
 /// What the probed credential is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

@@ -83,7 +83,7 @@ impl S3Store {
     }
 
     /// The key below our folder, or nothing when it is not one of ours.
-    fn own_key(&self, name: &str, encoded: bool) -> Option<Key> {
+    pub(crate) fn own_key(&self, name: &str, encoded: bool) -> Option<Key> {
         let name = if encoded { decode(name) } else { name.to_owned() };
         Key::parse(name.strip_prefix(self.inner.options.prefix.as_str())?).ok()
     }

@@ -4,15 +4,15 @@ use async_trait::async_trait;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
-use backstay_backup_core::key::Key;
+use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::store::{Attributes, StoreError};
 use bytes::Bytes;
 use http_body_util::Full;
 use jiff::Timestamp;
 
-use crate::doctor::{Asked, Retention, S3Probe, StoredHeaders};
+use crate::doctor::{Asked, Odd, Retention, S3Probe, StoredHeaders};
 use crate::errors::{Failure, Kind, Target};
-use crate::headers::{WriteHeaders, checksum_override, dress};
+use crate::headers::{WriteHeaders, algorithm, checksum_override, dress};
 use crate::options::{Checksums, LockMode};
 use crate::store::S3Store;
 use crate::time::{from_sdk, to_sdk};
@@ -23,12 +23,29 @@ const WRONG_CRC32: &str = "AQIDBA==";
 const WRONG_MD5: &str = "AQIDBAUGBwgJCgsMDQ4PEA==";
 
 impl S3Store {
-    fn probe_put(&self, key: &Key, create_only: bool) -> PutObjectFluentBuilder {
+    fn probe_put(&self, key: &Key, how: Odd) -> PutObjectFluentBuilder {
         let inner = &self.inner;
-        let headers = WriteHeaders::new(&inner.options, &Attributes::default());
+        let until = match how {
+            Odd::Locked(until) => Some(until),
+            _ => None,
+        };
+        let headers = WriteHeaders::new(&inner.options, &Attributes::default().retain_until(until));
         let call = inner.client.put_object().bucket(&inner.options.bucket).key(self.full_key(key));
         let call = dress!(call, headers);
-        if create_only && inner.options.conditional_writes { call.if_none_match("*") } else { call }
+        if how != Odd::Unconditional && inner.options.conditional_writes {
+            call.if_none_match("*")
+        } else {
+            call
+        }
+    }
+
+    fn wrong_checksum(&self, call: PutObjectFluentBuilder) -> PutObjectFluentBuilder {
+        match self.inner.options.checksums {
+            Checksums::Crc64Nvme => call.checksum_crc64_nvme(WRONG_CRC64),
+            Checksums::Crc32 => call.checksum_crc32(WRONG_CRC32),
+            // The oldest check of the protocol, known wherever the newer ones are not.
+            Checksums::Compatible => call.content_md5(WRONG_MD5),
+        }
     }
 
     fn probe_error(&self, failure: Failure, op: &'static str, key: &Key) -> StoreError {
@@ -51,54 +68,22 @@ impl S3Probe for S3Store {
         }
     }
 
-    async fn put_wrong_checksum(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
-        let call = self.probe_put(key, true);
-        let call = match self.inner.options.checksums {
-            Checksums::Crc64Nvme => call.checksum_crc64_nvme(WRONG_CRC64),
-            Checksums::Crc32 => call.checksum_crc32(WRONG_CRC32),
-            // The oldest check of the protocol, known wherever the newer ones are not.
-            Checksums::Compatible => call.content_md5(WRONG_MD5),
+    async fn put_oddly(&self, key: &Key, body: Bytes, how: Odd) -> Result<Option<String>, StoreError> {
+        let call = self.probe_put(key, how);
+        let call = match how {
+            Odd::WrongChecksum => self.wrong_checksum(call),
+            _ => call.set_checksum_algorithm(algorithm(&self.inner.options)),
         };
-        let sent = self.call(0, call.body(ByteStream::from(body)).send()).await;
-        sent.map(drop).map_err(|failure| self.probe_error(failure, "store", key))
-    }
-
-    async fn put_trailing_checksum(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
-        // A body that the SDK cannot look into beforehand gets its checksum as a trailer.
-        let stream = ByteStream::new(SdkBody::from_body_1_x(Full::new(body)));
-        let algorithm = crate::headers::algorithm(&self.inner.options);
-        let call = self.probe_put(key, true).set_checksum_algorithm(algorithm).body(stream);
-        let sent = self.call(0, call.send()).await;
-        sent.map(drop).map_err(|failure| self.probe_error(failure, "store", key))
-    }
-
-    async fn put_unconditional(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
-        let algorithm = crate::headers::algorithm(&self.inner.options);
-        let call = self.probe_put(key, false).set_checksum_algorithm(algorithm).body(ByteStream::from(body));
-        let sent = self.call(0, call.send()).await;
-        sent.map(drop).map_err(|failure| self.probe_error(failure, "store", key))
-    }
-
-    async fn put_locked(
-        &self,
-        key: &Key,
-        body: Bytes,
-        until: Timestamp,
-    ) -> Result<Option<String>, StoreError> {
-        let inner = &self.inner;
-        let headers = WriteHeaders::new(&inner.options, &Attributes::default().retain_until(Some(until)));
-        let mut call = self
-            .probe_put(key, true)
-            .set_checksum_algorithm(headers.checksum.clone())
-            .set_object_lock_mode(headers.lock_mode.clone())
-            .set_object_lock_retain_until_date(headers.retain_until)
-            .body(ByteStream::from(body))
-            .customize();
-        if let Some(conf) = checksum_override(&inner.options) {
+        let body = match how {
+            // A body that the SDK cannot look into beforehand gets its checksum as a trailer.
+            Odd::TrailingChecksum => ByteStream::new(SdkBody::from_body_1_x(Full::new(body))),
+            _ => ByteStream::from(body),
+        };
+        let mut call = call.body(body).customize();
+        if let Some(conf) = checksum_override(&self.inner.options) {
             call = call.config_override(conf);
         }
-        let sent = self.call(0, call.send()).await;
-        match sent {
+        match self.call(0, call.send()).await {
             Ok(reply) => Ok(reply.version_id().filter(|id| *id != "null").map(str::to_owned)),
             Err(failure) => Err(self.probe_error(failure, "store", key)),
         }
@@ -152,6 +137,25 @@ impl S3Probe for S3Store {
             .version_id(version);
         let sent = self.call(0, call.send()).await;
         sent.map(drop).map_err(|failure| self.probe_error(failure, "delete", key))
+    }
+
+    async fn versions(&self, prefix: &Prefix) -> Result<Vec<(Key, String)>, StoreError> {
+        let options = &self.inner.options;
+        let call = self.inner.client.list_object_versions().bucket(&options.bucket).prefix(format!(
+            "{}{}",
+            options.prefix.as_str(),
+            prefix.as_str()
+        ));
+        // One page: the doctor writes far fewer objects than fit.
+        let reply = self
+            .call(0, call.send())
+            .await
+            .map_err(|failure| self.error(failure, "list the versions below", Target::Prefix(prefix)))?;
+        let versions = reply.versions().iter().map(|version| (version.key(), version.version_id()));
+        let marks = reply.delete_markers().iter().map(|mark| (mark.key(), mark.version_id()));
+        let own =
+            |(name, id): (Option<&str>, Option<&str>)| Some((self.own_key(name?, false)?, id?.to_owned()));
+        Ok(versions.chain(marks).filter_map(own).collect())
     }
 
     async fn stored_headers(&self, key: &Key) -> Result<StoredHeaders, StoreError> {

@@ -10,7 +10,9 @@ use backstay_backup_core::clock::{ManualClock, SystemClock};
 use backstay_backup_core::key::Prefix;
 use backstay_backup_core::local::LocalStore;
 use backstay_backup_core::store::ObjectStore as _;
-use backstay_storage_s3::doctor::{Diagnosis, DoctorOptions, Probe, Role, Status, diagnose, diagnose_s3};
+use backstay_storage_s3::doctor::{
+    Diagnosis, DoctorOptions, Probe, Role, S3Probe as _, Status, diagnose, diagnose_s3,
+};
 use backstay_storage_s3::{Checksums, Encryption, LockMode, S3Store};
 use backstay_testkit::s3::{Effect, FaultRule, Faults, Misbehaviour, S3Server};
 use common::*;
@@ -76,6 +78,19 @@ async fn a_good_writer_cannot_delete_and_its_objects_are_named() {
     let json = serde_json::to_value(&diagnosis).unwrap();
     assert_eq!(json["verdict"], "safe");
     assert_eq!(json["folder"], "probe/0000000000000abc/");
+}
+
+#[tokio::test]
+async fn where_versions_are_kept_only_the_locked_one_stays() {
+    let server = server().await;
+    let store = locked_store(&server, ADMIN, LockMode::Governance).await;
+    let diagnosis = diagnose_s3(&store, doctor(5).role(Role::Maintainer).lock(Duration::from_secs(60))).await;
+    only_unsafe(&diagnosis, &[]);
+    let left: Vec<_> = diagnosis.leftovers.iter().map(|left| left.key.clone()).collect();
+    assert_eq!(left, [key("probe/0000000000000005/locked")]);
+    let versions = store.versions(&Prefix::root()).await.unwrap();
+    let keys: Vec<_> = versions.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, left);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use backstay_backup_core::store::{
     PendingUpload, PutMode, StoreError, UploadId,
 };
 use backstay_storage_s3::doctor::{
-    Asked, Diagnosis, DoctorOptions, Probe, Retention, Role, S3Probe, Status, StoredHeaders, diagnose,
+    Asked, Diagnosis, DoctorOptions, Odd, Probe, Retention, Role, S3Probe, Status, StoredHeaders, diagnose,
 };
 use backstay_storage_s3::{Encryption, LockMode};
 use bytes::Bytes;
@@ -216,41 +216,27 @@ impl S3Probe for Liar {
         asked
     }
 
-    async fn put_wrong_checksum(&self, key: &Key, _: Bytes) -> Result<(), StoreError> {
-        Err(StoreError::Checksum { key: key.clone() })
-    }
-
-    async fn put_trailing_checksum(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
-        let body = match self.lie {
-            Lie::RefusesTrailers => {
-                return Err(StoreError::Failed {
-                    op: "store",
-                    what: key.to_string(),
-                    source: "no trailers".into(),
-                });
+    async fn put_oddly(&self, key: &Key, body: Bytes, how: Odd) -> Result<Option<String>, StoreError> {
+        let plain = Attributes::default();
+        let honest = |body| self.truth.put(key, body, PutMode::Create, &plain);
+        match (how, self.lie) {
+            (Odd::WrongChecksum, _) => Err(StoreError::Checksum { key: key.clone() }),
+            (Odd::Unconditional, _) => Err(refused("store", key)),
+            (Odd::Locked(until), _) => {
+                *self.locks.lock().unwrap() = Some(until);
+                let attributes = Attributes::default().retain_until(Some(until));
+                self.truth.put(key, body, PutMode::Create, &attributes).await?;
+                Ok(Some("v1".into()))
             }
-            Lie::KeepsFraming => {
-                [b"32000\r\n", &body[..], b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"].concat().into()
+            (_, Lie::RefusesTrailers) => {
+                Err(StoreError::Failed { op: "store", what: key.to_string(), source: "no trailers".into() })
             }
-            _ => body,
-        };
-        self.truth.put(key, body, PutMode::Create, &Attributes::default()).await.map(drop)
-    }
-
-    async fn put_unconditional(&self, key: &Key, _: Bytes) -> Result<(), StoreError> {
-        Err(refused("store", key))
-    }
-
-    async fn put_locked(
-        &self,
-        key: &Key,
-        body: Bytes,
-        until: Timestamp,
-    ) -> Result<Option<String>, StoreError> {
-        *self.locks.lock().unwrap() = Some(until);
-        let attributes = Attributes::default().retain_until(Some(until));
-        self.truth.put(key, body, PutMode::Create, &attributes).await?;
-        Ok(Some("v1".into()))
+            (_, Lie::KeepsFraming) => {
+                let end = &b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"[..];
+                honest([b"32000\r\n", &body[..], end].concat().into()).await.map(|_| None)
+            }
+            _ => honest(body).await.map(|_| None),
+        }
     }
 
     async fn retention(&self, _: &Key, _: &str) -> Result<Option<Retention>, StoreError> {
@@ -264,6 +250,10 @@ impl S3Probe for Liar {
 
     async fn delete_version(&self, key: &Key, _: &str) -> Result<(), StoreError> {
         self.truth.delete(key).await
+    }
+
+    async fn versions(&self, _: &Prefix) -> Result<Vec<(Key, String)>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn stored_headers(&self, _: &Key) -> Result<StoredHeaders, StoreError> {

@@ -184,7 +184,33 @@ impl Run {
             refused |= outcomes.iter().flatten().any(|(_, denied)| *denied);
             left.extend(outcomes.into_iter().flatten().map(|(leftover, _)| leftover));
         }
+        if !refused && let Some(special) = &self.special {
+            left.extend(self.delete_versions(&**special, &left, end).await);
+        }
         left
+    }
+
+    /// Where the store keeps versions, deleting only hid the objects. Those that stay for a reason stay.
+    async fn delete_versions(&self, special: &dyn S3Probe, left: &[Leftover], end: Instant) -> Vec<Leftover> {
+        // Without versions, or the permission to see them, nothing more can be said or done.
+        let Ok(Ok(versions)) = timeout_at(end, special.versions(&self.folder)).await else {
+            return Vec::new();
+        };
+        let hidden: Vec<_> =
+            versions.iter().filter(|(key, _)| !left.iter().any(|left| left.key == *key)).collect();
+        let mut stay = Vec::new();
+        for group in hidden.chunks(DELETIONS) {
+            let deletions = group.iter().map(|(key, version)| async move {
+                let reason = match timeout_at(end, special.delete_version(key, version)).await {
+                    Ok(Ok(())) => return None,
+                    Ok(Err(error)) => format!("an old version could not be deleted: {}", chain(&error)),
+                    Err(_) => "there was no time left to delete an old version".to_owned(),
+                };
+                Some(Leftover { key: key.clone(), reason })
+            });
+            stay.extend(join_all(deletions).await.into_iter().flatten());
+        }
+        stay
     }
 
     /// Uploads that a probe had no time to finish; what cannot be aborted expires by the bucket's lifecycle rule.

@@ -1,7 +1,7 @@
 //! Questions that only a store speaking S3 understands.
 
 use async_trait::async_trait;
-use backstay_backup_core::key::Key;
+use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::store::StoreError;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -51,28 +51,28 @@ pub struct Retention {
     pub until: Timestamp,
 }
 
+/// A way to write that [`ObjectStore`](backstay_backup_core::store::ObjectStore) does not offer, for good reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Odd {
+    /// Create-only, with a checksum that is deliberately wrong; a good store refuses.
+    WrongChecksum,
+    /// Create-only, from a stream whose checksum follows the body.
+    TrailingChecksum,
+    /// Without any condition.
+    Unconditional,
+    /// Create-only, locked until then.
+    Locked(Timestamp),
+}
+
 /// A store that can be asked about checksums, versions and locks.
 #[async_trait]
 pub trait S3Probe: Send + Sync {
     /// What its options ask for.
     fn asked(&self) -> Asked;
 
-    /// Creates an object whose checksum is deliberately wrong; a good store refuses.
-    async fn put_wrong_checksum(&self, key: &Key, body: Bytes) -> Result<(), StoreError>;
-
-    /// Creates an object from a stream whose checksum follows the body.
-    async fn put_trailing_checksum(&self, key: &Key, body: Bytes) -> Result<(), StoreError>;
-
-    /// Writes an object without any condition.
-    async fn put_unconditional(&self, key: &Key, body: Bytes) -> Result<(), StoreError>;
-
-    /// Creates a locked object; the name of its version, where the store keeps versions.
-    async fn put_locked(
-        &self,
-        key: &Key,
-        body: Bytes,
-        until: Timestamp,
-    ) -> Result<Option<String>, StoreError>;
+    /// Writes an object in an odd way; the name of its version, where the store keeps versions.
+    async fn put_oddly(&self, key: &Key, body: Bytes, how: Odd) -> Result<Option<String>, StoreError>;
 
     /// The lock of a version.
     async fn retention(&self, key: &Key, version: &str) -> Result<Option<Retention>, StoreError>;
@@ -82,6 +82,9 @@ pub trait S3Probe: Send + Sync {
 
     /// Deletes one version for good, without bypassing any lock.
     async fn delete_version(&self, key: &Key, version: &str) -> Result<(), StoreError>;
+
+    /// All versions below the prefix, marks of deletions too.
+    async fn versions(&self, prefix: &Prefix) -> Result<Vec<(Key, String)>, StoreError>;
 
     /// Storage class and encryption of an object.
     async fn stored_headers(&self, key: &Key) -> Result<StoredHeaders, StoreError>;

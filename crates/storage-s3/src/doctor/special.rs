@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Role;
 use super::finding::Answer;
 use super::run::{Answered, Run};
-use super::seam::{Asked, S3Probe, StoredHeaders};
+use super::seam::{Asked, Odd, S3Probe, StoredHeaders};
 use crate::options::{Encryption, LockMode};
 
 /// Large enough to be sent in more than one chunk.
@@ -21,15 +21,15 @@ const LOCK_REMEDY: &str =
 impl Run {
     pub(super) async fn wrong_checksum(&self) -> Answered {
         let Some(special) = self.special() else { return Ok(only_s3()) };
-        let key = self.key("wrong-checksum");
         const REMEDY: &str =
             "the store does not check what it receives; run verify-backups --full after every backup";
-        let refused =
-            match special.put_wrong_checksum(&key, Bytes::from_static(b"not what the checksum says")).await {
-                Ok(()) => false,
-                Err(StoreError::Checksum { .. } | StoreError::Failed { .. }) => true,
-                Err(error) => return Err(error),
-            };
+        let key = self.key("wrong-checksum");
+        let lie = Bytes::from_static(b"not what the checksum says");
+        let refused = match special.put_oddly(&key, lie, Odd::WrongChecksum).await {
+            Ok(_) => false,
+            Err(StoreError::Checksum { .. } | StoreError::Failed { .. }) => true,
+            Err(error) => return Err(error),
+        };
         Ok(match (refused, self.exists(&key).await?) {
             (true, false) => Answer::safe("bytes that do not match their checksum are refused"),
             (true, true) => {
@@ -46,8 +46,8 @@ impl Run {
         }
         let key = self.key("trailing-checksum");
         let body: Bytes = (0..STREAMED).map(|at| (at % 253) as u8).collect();
-        match special.put_trailing_checksum(&key, body.clone()).await {
-            Ok(()) => {}
+        match special.put_oddly(&key, body.clone(), Odd::TrailingChecksum).await {
+            Ok(_) => {}
             Err(error @ (StoreError::Failed { .. } | StoreError::Checksum { .. }))
                 if !self.exists(&key).await? =>
             {
@@ -76,8 +76,8 @@ impl Run {
         let key = self.key("overwritable");
         let first = Bytes::from_static(b"first");
         self.create(&key, &first).await?;
-        let refused = match special.put_unconditional(&key, Bytes::from_static(b"second")).await {
-            Ok(()) => false,
+        let refused = match special.put_oddly(&key, Bytes::from_static(b"second"), Odd::Unconditional).await {
+            Ok(_) => false,
             Err(StoreError::Denied { .. } | StoreError::AlreadyExists { .. } | StoreError::Failed { .. }) => {
                 true
             }
@@ -102,7 +102,7 @@ impl Run {
         let now = self.store.head(&self.folder_key("round-trip")).await?.modified;
         let until = now.checked_add(period).unwrap_or(now);
         let key = self.key("locked");
-        let version = match special.put_locked(&key, Bytes::from_static(b"locked"), until).await {
+        let version = match special.put_oddly(&key, Bytes::from_static(b"locked"), Odd::Locked(until)).await {
             Ok(Some(version)) => version,
             Ok(None) => {
                 return Ok(Answer::unsafe_because(
