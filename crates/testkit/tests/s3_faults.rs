@@ -250,7 +250,8 @@ async fn latency_and_delays_are_felt() {
     let delay = FaultRule::on("HeadBucket", Effect::Delay(Duration::from_millis(200))).nth(1);
     server.faults().set(Faults::default().rule(delay));
     assert!(timed().await >= Duration::from_millis(200));
-    assert!(timed().await < Duration::from_millis(200));
+    timed().await;
+    assert_eq!(server.faults().fired(), 1);
 }
 
 #[tokio::test]
@@ -261,7 +262,7 @@ async fn a_skewed_server_refuses_honest_clocks_and_says_its_own_time() {
     put(&client, "k", "x").await;
     let head = client.head_object().bucket(BUCKET).key("k").send().await.unwrap();
     let ahead = head.last_modified().unwrap().secs() - DateTime::from(SystemTime::now()).secs();
-    assert!((595..=601).contains(&ahead), "{ahead}");
+    assert!((540..=660).contains(&ahead), "{ahead}");
     server.faults().set(Faults::default().clock_skew_seconds(-3_600));
     assert_refused!(client.get_object().bucket(BUCKET).key("k").send().await, 403, "RequestTimeTooSkewed");
     // A client that believes the Date header signs with the server's time and gets through.
@@ -324,7 +325,7 @@ async fn misbehaviour_takes_bodies_with_wrong_checksums() {
 async fn misbehaviour_lists_late() {
     let server = start().await;
     let client = admin(&server);
-    server.faults().misbehave([Misbehaviour::StaleListing(Duration::from_millis(400))]);
+    server.faults().misbehave([Misbehaviour::StaleListing(Duration::from_secs(2))]);
     let wrote = Instant::now();
     put(&client, "k", "x").await;
     let listed = || async { client.list_objects_v2().bucket(BUCKET).send().await.unwrap().contents().len() };
@@ -336,7 +337,7 @@ async fn misbehaviour_lists_late() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), shown).await.unwrap();
-    assert!(wrote.elapsed() >= Duration::from_millis(400));
+    assert!(wrote.elapsed() >= Duration::from_secs(2));
 }
 
 #[tokio::test]
@@ -381,12 +382,12 @@ async fn misbehaviour_reports_a_wrong_date_and_nothing_else() {
     put(&client, "k", "x").await;
     let head = client.head_object().bucket(BUCKET).key("k").send().await.unwrap();
     let age = DateTime::from(SystemTime::now()).secs() - head.last_modified().unwrap().secs();
-    assert!((-1..=10).contains(&age), "{age}");
+    assert!((-1..=60).contains(&age), "{age}");
     let raw = client.get_object().bucket(BUCKET).key("nope").send().await.unwrap_err();
     let date = raw.raw_response().unwrap().headers().get("date").unwrap().to_owned();
     let date = DateTime::from_str(&date, aws_smithy_types::date_time::Format::HttpDate).unwrap();
     let ahead = date.secs() - DateTime::from(SystemTime::now()).secs();
-    assert!((7_190..=7_201).contains(&ahead), "{ahead}");
+    assert!((7_140..=7_260).contains(&ahead), "{ahead}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! `If-None-Match` and `If-Match` of writes, and the reads' conditions.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use s3s::dto::{ETagCondition, Timestamp};
@@ -12,7 +12,7 @@ use super::faults::Quirks;
 use super::model::Object;
 
 /// How long a misbehaving create waits for a rival.
-const RIVAL_WAIT: Duration = Duration::from_millis(300);
+const RIVAL_WAIT: Duration = Duration::from_secs(1);
 
 /// Conditions of a write.
 #[derive(Clone, Debug, Default)]
@@ -88,20 +88,32 @@ impl ReadConditions {
 /// Lets a misbehaving store look before it leaps: creates of one key wait here for each other after their check.
 #[derive(Debug, Default)]
 pub(super) struct RivalGate {
-    waiting: Mutex<HashMap<(String, String), usize>>,
+    waiting: Mutex<HashMap<(String, String), Rivals>>,
     arrived: Notify,
 }
 
+#[derive(Debug, Default)]
+struct Rivals {
+    present: usize,
+    /// Stays set when one of them has left already.
+    met: bool,
+}
+
 impl RivalGate {
-    /// Returns once a rival for the same key is here too, or after a short while.
+    /// Returns once a rival for the same key was here too, or after a short while.
     pub(super) async fn meet(&self, bucket: &str, key: &str) {
         let place = (bucket.to_owned(), key.to_owned());
-        *self.lock().entry(place.clone()).or_default() += 1;
+        {
+            let mut waiting = self.lock();
+            let rivals = waiting.entry(place.clone()).or_default();
+            rivals.present += 1;
+            rivals.met |= rivals.present > 1;
+        }
         self.arrived.notify_waiters();
         let rival = async {
             loop {
                 let arrival = self.arrived.notified();
-                if self.lock().get(&place).is_some_and(|count| *count > 1) {
+                if self.lock().get(&place).is_some_and(|rivals| rivals.met) {
                     return;
                 }
                 arrival.await;
@@ -114,15 +126,15 @@ impl RivalGate {
     pub(super) fn leave(&self, bucket: &str, key: &str) {
         let place = (bucket.to_owned(), key.to_owned());
         let mut waiting = self.lock();
-        if let Some(count) = waiting.get_mut(&place) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(rivals) = waiting.get_mut(&place) {
+            rivals.present = rivals.present.saturating_sub(1);
+            if rivals.present == 0 {
                 waiting.remove(&place);
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Rivals>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
