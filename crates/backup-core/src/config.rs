@@ -7,7 +7,7 @@
 //! [`Config::load`] is a pure function of these layers: this library reads neither environment nor arguments. It is
 //! strict, because a misspelt key of a backup tool is found out when it is too late: unknown keys and bad values are
 //! refused with their line and, where one is close, the key that was probably meant. Every key `section.key` has the
-//! variable `BACKSTAY_SECTION_KEY` and the flag `--set section.key=…`; keys of a repository go by its name
+//! variable `BACKSTAY_SECTION_KEY` and the flag `--option section.key=…`; keys of a repository go by its name
 //! (`repository.offsite.limits.concurrency`).
 
 mod document;

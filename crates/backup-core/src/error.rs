@@ -1,5 +1,7 @@
 //! Errors of the repository layer and the class that decides an exit code.
 
+mod hint;
+
 use jiff::Timestamp;
 
 use crate::id::{SetId, Stanza};
@@ -206,18 +208,6 @@ pub trait Classified: std::error::Error + Send + Sync + 'static {
     /// What to do about it, as an imperative sentence without its full stop, where that is known.
     fn hint(&self) -> Option<String> {
         None
-    }
-}
-
-impl Classified for Error {
-    fn class(&self) -> Class {
-        self.class()
-    }
-}
-
-impl Classified for StoreError {
-    fn class(&self) -> Class {
-        store_class(self)
     }
 }
 

@@ -137,4 +137,13 @@ impl Classified for SecretError {
             _ => Class::Usage,
         }
     }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoVariable { .. } => "set it where this command is started; cron starts with almost none",
+            Self::Unsupported { .. } => "use { env = \"…\" } or { file = \"…\" }",
+            Self::File { .. } | Self::Service { .. } | Self::Shape { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
 }

@@ -31,7 +31,7 @@ pub struct CommonArgs {
     pub repository: Vec<String>,
     /// Sets any key of the configuration, such as compression.level=9; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting, global = true)]
-    pub set: Vec<Setting>,
+    pub option: Vec<Setting>,
     /// Prints exactly one JSON object
     #[arg(long, env = "BACKSTAY_JSON", hide_env = true, global = true)]
     pub json: bool,
@@ -71,15 +71,15 @@ pub enum LogFormat {
 
 fn setting(text: &str) -> Result<Setting, String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
-    Ok(Setting::new(key.trim(), value, "--set"))
+    Ok(Setting::new(key.trim(), value, "--option"))
 }
 
-/// Everything the command line says about the configuration. A flag of its own wins over `--set`.
+/// Everything the command line says about the configuration. A flag of its own wins over `--option`.
 pub(crate) fn flags<A: Arguments>(arguments: &A) -> Flags {
     let common = arguments.common();
     let mut flags = Flags::default();
     flags.repositories.clone_from(&common.repository);
-    flags.settings.clone_from(&common.set);
+    flags.settings.clone_from(&common.option);
     flags.settings.extend(common.stanza.iter().map(|stanza| Setting::new("stanza", stanza, "--stanza")));
     flags.settings.extend(arguments.settings());
     flags

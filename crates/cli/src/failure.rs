@@ -9,7 +9,6 @@ use backstay_backup_core::process::scrub;
 use serde::Serialize;
 
 use crate::exit::Exit;
-use crate::hints;
 
 /// An error with its class and, where one is known, what to do about it. Made from any library error by `?`.
 pub struct Failure {
@@ -66,6 +65,7 @@ impl Failure {
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(Class::Temporary, Cancelled)
+            .with_hint("nothing half-done was left behind; run the same command again")
     }
 
     /// Adds what to do about it.
@@ -108,10 +108,6 @@ impl Failure {
         chain
     }
 
-    fn hint(&self) -> Option<String> {
-        self.hint.clone().or_else(|| hints::of(self.error.as_ref()))
-    }
-
     pub(crate) fn report(&self) -> FailureReport {
         let exit = self.exit();
         let chain = self.chain();
@@ -120,7 +116,7 @@ impl Failure {
             exit_code: exit.code(),
             message: chain.join(": "),
             chain,
-            hint: self.hint(),
+            hint: self.hint.clone(),
         }
     }
 }
@@ -128,7 +124,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.chain().join(": "))?;
-        match self.hint() {
+        match &self.hint {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }

@@ -19,7 +19,6 @@ mod bars;
 mod context;
 mod exit;
 mod failure;
-mod hints;
 pub mod human;
 mod logging;
 mod open;

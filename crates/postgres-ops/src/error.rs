@@ -1,5 +1,7 @@
 //! Errors of PostgreSQL operations.
 
+use backstay_backup_core::error::Classified;
+use backstay_backup_core::secret::SecretError;
 use backstay_backup_core::{Class, Error as CoreError};
 
 /// Why a PostgreSQL operation failed.
@@ -122,6 +124,9 @@ pub enum Error {
         /// What was compared and what differs.
         comparison: Box<crate::compare::Comparison>,
     },
+    /// A secret of the connection cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The repository failed.
     #[error(transparent)]
     Repository(#[from] CoreError),
@@ -143,7 +148,45 @@ impl Error {
             Self::Tool { class, .. } => *class,
             Self::Archive { .. } | Self::NotEqual { .. } => Class::Data,
             Self::Target { .. } => Class::Conflict,
+            Self::Secret(error) => error.class(),
             Self::Repository(error) => error.class(),
         }
+    }
+}
+
+impl Classified for Error {
+    fn class(&self) -> Class {
+        self.class()
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Connection { .. } => "give --database-url postgresql://user@host:port/database",
+            Self::Unreachable { .. } => {
+                "check host and port, and whether the server accepts connections from here"
+            }
+            Self::Refused { .. } => "check the role and its password; ~/.pgpass is a safe place for it",
+            Self::NoDatabase { .. } => "check the name; `psql --list` shows the databases there are",
+            Self::NoTool { program, needed, .. } | Self::ToolTooOld { program, server: needed, .. } => {
+                return Some(format!(
+                    "install the PostgreSQL {needed} client, or name the folder of {program} with --bin-dir"
+                ));
+            }
+            Self::Target { .. } => {
+                "give another name with --target, or --replace, which keeps the old database under another name"
+            }
+            Self::NotEqual { .. } => {
+                "do not use the restored database; restore another set and verify this one"
+            }
+            Self::Archive { .. } => "`verify-backups --full` shows which copies and sets are whole",
+            Self::ServerTooOld { .. }
+            | Self::Query { .. }
+            | Self::Tool { .. }
+            | Self::Spawn { .. }
+            | Self::Unsuitable { .. } => return None,
+            Self::Secret(error) => return error.hint(),
+            Self::Repository(error) => return error.hint(),
+        };
+        Some(hint.to_owned())
     }
 }

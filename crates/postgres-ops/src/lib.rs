@@ -18,6 +18,7 @@ mod evidence;
 mod facts;
 mod ident;
 mod inspect;
+mod login;
 mod passfile;
 mod restore;
 mod restore_test;
@@ -46,6 +47,7 @@ pub use facts::{
 };
 pub use ident::{dump_schema_pattern, dump_table_pattern, quote_ident, quote_literal, quote_qualified};
 pub use inspect::{ServerFacts, Snapshot, TableSize, list_databases};
+pub use login::{find_server, tool_search};
 pub use passfile::{PassfileQuery, find_password};
 pub use restore::{
     RestoreOptions, RestorePlan, RestoreReceipt, TargetPlan, TargetState, plan_restore, restore_database,

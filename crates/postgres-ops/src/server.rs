@@ -236,7 +236,7 @@ fn invalid(problem: String) -> Error {
     Error::Connection { problem }
 }
 
-fn url_settings(text: &str) -> Result<BTreeMap<String, String>, Error> {
+pub(crate) fn url_settings(text: &str) -> Result<BTreeMap<String, String>, Error> {
     let url = Url::parse(text).map_err(|error| invalid(format!("the URL cannot be read: {error}")))?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(invalid("the URL must begin with postgresql://".to_owned()));

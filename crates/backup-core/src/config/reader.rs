@@ -2,7 +2,7 @@
 //!
 //! A key is looked up where its section is decoded, so the list of known keys is what was asked for: nothing has to
 //! be kept in step by hand. `compression.level` is `BACKSTAY_COMPRESSION_LEVEL` in the environment and
-//! `--set compression.level=…` on the command line.
+//! `--option compression.level=…` on the command line.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

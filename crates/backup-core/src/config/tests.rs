@@ -20,7 +20,7 @@ fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn set(pairs: &[(&str, &str)]) -> Flags {
-    let settings = pairs.iter().map(|(key, value)| Setting::new(key, *value, "--set")).collect();
+    let settings = pairs.iter().map(|(key, value)| Setting::new(key, *value, "--option")).collect();
     Flags { settings, ..Flags::default() }
 }
 
@@ -206,11 +206,11 @@ fn keys_of_a_repository_go_by_its_name() {
 fn flags_for_unknown_keys_are_refused() {
     assert_eq!(
         flag_refusal(&set(&[("compresion.level", "3")])),
-        "unknown key `compresion.level` in --set: did you mean `compression.level`?"
+        "unknown key `compresion.level` in --option: did you mean `compression.level`?"
     );
     assert_eq!(
         flag_refusal(&set(&[("compression.level", "high")])),
-        "bad value of `compression.level` in --set: \"high\" is no whole number"
+        "bad value of `compression.level` in --option: \"high\" is no whole number"
     );
 }
 

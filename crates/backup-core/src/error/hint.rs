@@ -1,0 +1,65 @@
+//! What to do about an error, where that is known. Read at three in the morning: one imperative sentence each.
+
+use super::{Class, Classified, Error, store_class};
+use crate::manifest::ManifestError;
+use crate::store::StoreError;
+
+impl Classified for Error {
+    fn class(&self) -> Class {
+        self.class()
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Store { source, .. } => return source.hint(),
+            Self::Quorum { source, .. } => return source.hint(),
+            Self::Description { source, .. }
+            | Self::Manifest { source, .. }
+            | Self::LeaseUnreadable { source, .. } => match source {
+                ManifestError::TooNew { .. } => "use the version of Backstay that wrote it, or a newer one",
+                ManifestError::Damaged { .. } => "`verify-backups` shows which copies and sets are whole",
+            },
+            Self::NotARepository { .. } => {
+                "check the place; the first backup makes an empty or missing directory a repository"
+            }
+            Self::NoSuchSet { .. } => "`list-backups` shows the sets there are",
+            Self::Damaged { .. } | Self::Misplaced { .. } => {
+                "`verify-backups` shows which copies and sets are whole; restore one of those"
+            }
+            Self::Key { .. } => "give the private key of one of its recipients with --identity-file",
+            Self::LeaseHeld { .. } => "another run is at work; let it finish, or wait until its lease ends",
+            Self::LeaseLost { .. } => "another run took over; see what it did before starting this again",
+            Self::InvalidKey { .. } | Self::Source { .. } | Self::Cancelled | Self::Internal { .. } => {
+                return None;
+            }
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl Classified for StoreError {
+    fn class(&self) -> Class {
+        store_class(self)
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Denied { .. } => {
+                "check the credentials and permissions; `check-storage` tries every operation"
+            }
+            Self::Full { .. } => {
+                "free some space; `prune-backups --dry-run` shows what retention would remove"
+            }
+            Self::Missing { .. } => "check the place, or create the bucket or directory",
+            Self::Temporary { .. } => "run the same command again",
+            Self::Checksum { .. } => "run the same command again; if it repeats, suspect memory or network",
+            Self::Absent { .. }
+            | Self::AlreadyExists { .. }
+            | Self::Conflict { .. }
+            | Self::Failed { .. } => {
+                return None;
+            }
+        };
+        Some(hint.to_owned())
+    }
+}
