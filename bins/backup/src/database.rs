@@ -1,0 +1,238 @@
+//! `backup-database`: arguments, and the report of what was backed up.
+
+use std::fmt;
+use std::time::Duration;
+
+use backstay_backup_core::config::Setting;
+use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, PostgresArgs, human};
+use backstay_postgres_ops::{
+    BackupReport, DumpOptions, DumpPlan, Phase, Selection, Server, backup_database, list_databases, plan_backup,
+};
+use clap::Parser;
+use serde::Serialize;
+
+/// Backs up PostgreSQL databases and notes every fact needed to prove a restore.
+///
+/// Streams pg_dump into the repositories; local disk is never used. Cron, every day at two:
+///   0 2 * * *  backup-database --config /etc/backstay/backstay.toml
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+pub struct Args {
+    /// Database; repeatable [default: that of the URL or configuration]
+    #[arg(long = "database", value_name = "NAME")]
+    databases: Vec<String>,
+    /// Every database of the server, a set for each
+    #[arg(long, conflicts_with = "databases")]
+    all_databases: bool,
+    /// Streams dumped at the same time; each is one session on the server
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
+    /// Records a digest of every table, so that restores are compared by content
+    #[arg(long)]
+    digests: bool,
+    /// Only this schema (* and ? allowed); repeatable
+    #[arg(long, value_name = "SCHEMA")]
+    schema: Vec<String>,
+    /// Not this schema; repeatable
+    #[arg(long, value_name = "SCHEMA")]
+    exclude_schema: Vec<String>,
+    /// Only this table, as schema.table; repeatable
+    #[arg(long, value_name = "TABLE")]
+    table: Vec<String>,
+    /// Not this table; repeatable
+    #[arg(long, value_name = "TABLE")]
+    exclude_table: Vec<String>,
+    /// The definition but not the rows of this table; repeatable
+    #[arg(long, value_name = "TABLE")]
+    exclude_table_data: Vec<String>,
+    /// Leaves out roles and other things of the whole server
+    #[arg(long)]
+    no_globals: bool,
+    /// Gives up rather than wait longer for a table's lock, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    lock_timeout: u64,
+    /// Your own words for the manifest, as KEY=VALUE; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
+    annotation: Vec<(String, String)>,
+    /// Looks at the server and says what would be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    postgres: PostgresArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Arguments for Args {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        self.postgres.settings()
+    }
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// Whatever stops the first database that fails; sets made before it stay.
+pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
+    let server = ctx.postgres().await?;
+    let options = options(ctx, args)?;
+    let databases = databases(&server, args).await?;
+    if args.dry_run {
+        let mut plans = Plans { databases: Vec::new() };
+        for database in databases {
+            plans.databases.push(plan_backup(&server.with_database(&database), &options).await?);
+        }
+        return ctx.print(&plans);
+    }
+    let opened = ctx.open_for_writing().await?;
+    let mut summary = Summary { sets: Vec::new() };
+    for database in databases {
+        let server = server.with_database(&database);
+        let report =
+            backup_database(&server, &opened.repositories, &options, &ctx.progress, &ctx.cancel).await?;
+        summary.sets.push(BackedUp::new(&report));
+    }
+    ctx.print(&summary)
+}
+
+async fn databases(server: &Server, args: &Args) -> Result<Vec<String>, Failure> {
+    if args.all_databases {
+        let mut connection = server.connect().await?;
+        return Ok(list_databases(&mut connection, server).await?);
+    }
+    Ok(if args.databases.is_empty() { vec![server.database.clone()] } else { args.databases.clone() })
+}
+
+fn options(ctx: &Context, args: &Args) -> Result<DumpOptions, Failure> {
+    let recipients = ctx.recipients()?;
+    let mut selection = Selection::default();
+    selection.include_schemas.clone_from(&args.schema);
+    selection.exclude_schemas.clone_from(&args.exclude_schema);
+    selection.include_tables.clone_from(&args.table);
+    selection.exclude_tables.clone_from(&args.exclude_table);
+    selection.exclude_data.clone_from(&args.exclude_table_data);
+    let mut options = DumpOptions::new(ctx.stanza().clone()).jobs(args.jobs).digests(args.digests);
+    options.selection = selection;
+    options.recipients = recipients;
+    options.globals = !args.no_globals;
+    options.lock_timeout = Duration::from_secs(args.lock_timeout);
+    options.annotations = args.annotation.iter().cloned().collect();
+    options.tools = ctx.postgres_tools();
+    options.tool = concat!("backup-database ", env!("CARGO_PKG_VERSION")).to_owned();
+    let compression = &ctx.config.compression;
+    options.codec = compression.codec;
+    if let Some(level) = compression.level {
+        options.data_path = options.data_path.level(level);
+    }
+    if let Some(workers) = compression.workers {
+        options.data_path = options.data_path.workers(usize::try_from(workers.get()).unwrap_or(1));
+    }
+    Ok(options)
+}
+
+/// What `--dry-run` prints.
+#[derive(Debug, Serialize)]
+struct Plans {
+    databases: Vec<DumpPlan>,
+}
+
+impl fmt::Display for Plans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, plan) in self.databases.iter().enumerate() {
+            let gap = if at > 0 { "\n" } else { "" };
+            write!(
+                f,
+                "{gap}would back up {} (PostgreSQL {}, {}, {} tables) with {} {}\n  streams:",
+                plan.server,
+                plan.server_version,
+                human::Bytes(plan.database_size),
+                plan.tables,
+                plan.client,
+                plan.client_major
+            )?;
+            for (name, bytes) in &plan.streams {
+                write!(f, " {name} ({} of rows)", human::Bytes(*bytes))?;
+            }
+            write!(f, "; local disk: none")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a run prints.
+#[derive(Debug, Serialize)]
+struct Summary {
+    sets: Vec<BackedUp>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct BackedUp {
+    set: String,
+    stanza: String,
+    database: String,
+    recovery_point: String,
+    tables: usize,
+    rows: u64,
+    database_bytes: u64,
+    plain_bytes: u64,
+    stored_bytes: u64,
+    stored_in: Vec<String>,
+    missing_in: Vec<(String, String)>,
+    phases: Vec<Phase>,
+    seconds: f64,
+}
+
+impl BackedUp {
+    fn new(report: &BackupReport) -> Self {
+        let manifest = &report.receipt.manifest;
+        Self {
+            set: manifest.set.to_string(),
+            stanza: manifest.stanza.to_string(),
+            database: manifest.source.database.clone(),
+            recovery_point: manifest.recovery_point.to_string(),
+            tables: report.facts.tables.len(),
+            rows: report.facts.tables.iter().map(|table| table.rows).sum(),
+            database_bytes: report.facts.database.size,
+            plain_bytes: manifest.plain_size(),
+            stored_bytes: manifest.stored_size(),
+            stored_in: report.receipt.stored_in.clone(),
+            missing_in: report.receipt.missing_in.clone(),
+            phases: report.phases.clone(),
+            seconds: report.elapsed.as_secs_f64(),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, set) in self.sets.iter().enumerate() {
+            let gap = if at > 0 { "\n" } else { "" };
+            write!(
+                f,
+                "{gap}set {} of database {}: {} tables, {} rows, {} stored as {} in {:.1} s ({})",
+                set.set,
+                set.database,
+                set.tables,
+                set.rows,
+                human::Bytes(set.plain_bytes),
+                human::Bytes(set.stored_bytes),
+                set.seconds,
+                set.stored_in.join(", ")
+            )?;
+            for (repository, reason) in &set.missing_in {
+                write!(f, "\n  not in {repository}: {reason}")?;
+            }
+        }
+        Ok(())
+    }
+}

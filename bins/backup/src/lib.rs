@@ -1,0 +1,3 @@
+//! What the backup programs do; each program is one screen on top of one module.
+
+pub mod database;
