@@ -157,7 +157,8 @@ fn cpu_of_tree(root: u32) -> Duration {
 /// CPU of all children that have ended.
 fn children_cpu() -> Duration {
     let own = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = own.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+    let fields: Vec<&str> =
+        own.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
     let number = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     from_ticks(number(13) + number(14))
 }

@@ -7,9 +7,13 @@
 use std::path::{Path, PathBuf};
 
 use backstay_benches::{Variant, measure_rounds, table};
-use backstay_testkit::s3::{S3Options, S3Server};
+use backstay_testkit::s3::{Credential, S3Options, S3Server};
 use backstay_testkit::{PostgresOptions, SampleSize, ScratchDir, StopMode, TestPostgres, load_sample};
 use clap::Parser;
+
+/// Credentials of the benchmark's own S3 server.
+const KEY: &str = "bench";
+const SECRET: &str = "bench-secret";
 
 /// Measures logical backup and restore; prints Markdown tables.
 #[derive(Debug, Parser)]
@@ -40,12 +44,12 @@ async fn main() {
     println!("Database: {size}; PostgreSQL {}; {} rounds\n", lab.postgres.install().major(), args.rounds);
     if args.part.iter().any(|part| part == "backup") {
         let variants = lab.backups();
-        let server = lab.postgres.process().expect("it runs").id();
+        let server = lab.postgres.process().expect("it runs").pid();
         println!("{}\n", table(&variants, &measure_rounds(&variants, args.rounds, server), &[0, 2]));
     }
     if args.part.iter().any(|part| part == "restore") {
         let variants = lab.restores();
-        let server = lab.postgres.process().expect("it runs").id();
+        let server = lab.postgres.process().expect("it runs").pid();
         println!("{}\n", table(&variants, &measure_rounds(&variants, args.rounds, server), &[0]));
     }
     lab.close().await;
@@ -70,8 +74,12 @@ impl Lab {
         postgres.psql("shop", "checkpoint").expect("checkpoint");
         let programs = std::env::current_exe().expect("this program has a path");
         let programs = programs.parent().expect("and a folder").to_path_buf();
-        let s3 = S3Server::start(S3Options::memory().bucket("bench")).await.expect("the S3 server starts");
-        Self { postgres, scratch: ScratchDir::new("bench").expect("a scratch folder"), programs, s3 }
+        let s3 = S3Server::start(
+            S3Options::memory().opaque_etags().bucket("bench").credential(Credential::admin(KEY, SECRET)),
+        )
+        .await
+        .expect("the S3 server starts");
+        Self { postgres, scratch: ScratchDir::create("bench", None).expect("a scratch folder"), programs, s3 }
     }
 
     fn folder(&self) -> &Path {
@@ -114,8 +122,8 @@ impl Lab {
         let ours = self.ours("backup-database");
         let s3 = format!(
             "AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} {ours} --repository 's3://bench/r?endpoint={}&region=us-east-1&path-style=true'",
-            self.s3.access_key(),
-            self.s3.secret_key(),
+            KEY,
+            SECRET,
             self.s3.endpoint()
         );
         vec![
@@ -151,7 +159,10 @@ impl Lab {
             Variant { name: name.to_owned(), command, before, output: PathBuf::from("/nonexistent") }
         };
         let theirs = |file: &str| format!("createdb again && pg_restore -j2 -d again {kept}/{file}");
-        let ours = format!("{} --repository {kept}/r --target-database again --jobs 2", self.ours("restore-database"));
+        let ours = format!(
+            "{} --repository {kept}/r --target-database again --jobs 2",
+            self.ours("restore-database")
+        );
         vec![
             again("pg_restore -j2, uncompressed local file", theirs("plain.dump")),
             again("pg_restore -j2, local -Fc file", theirs("gz.dump")),

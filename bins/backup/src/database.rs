@@ -6,7 +6,8 @@ use std::time::Duration;
 use backstay_backup_core::config::Setting;
 use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, PostgresArgs, human};
 use backstay_postgres_ops::{
-    BackupReport, DumpOptions, DumpPlan, Phase, Selection, Server, backup_database, list_databases, plan_backup,
+    BackupReport, DumpOptions, DumpPlan, Phase, Selection, Server, backup_database, list_databases,
+    plan_backup,
 };
 use clap::Parser;
 use serde::Serialize;

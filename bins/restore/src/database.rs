@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use backstay_backup_core::Class;
 use backstay_backup_core::catalog::{Catalog, Filter};
 use backstay_backup_core::config::Setting;
 use backstay_backup_core::manifest::{Manifest, SetKind};
@@ -125,10 +126,10 @@ fn choose(catalog: &Catalog, args: &Args) -> Result<Manifest, Failure> {
             catalog.newest_good(&filter)?
         }
     };
-    summary
-        .manifest
-        .clone()
-        .ok_or_else(|| Failure::new(backstay_backup_core::Class::Data, format!("the manifest of set {} is unreadable", summary.id)))
+    match &summary.manifest {
+        Some(manifest) => Ok(Manifest::clone(manifest)),
+        None => Err(Failure::new(Class::Data, format!("the manifest of set {} is unreadable", summary.id))),
+    }
 }
 
 fn options(ctx: &Context, args: &Args) -> RestoreOptions {
@@ -180,7 +181,11 @@ impl fmt::Display for Receipt {
         let receipt = &self.0;
         let comparison = &receipt.comparison;
         let how = if comparison.by_content { "by content" } else { "by number" };
-        writeln!(f, "database {} on {} shows the state of {}", receipt.database, receipt.server, receipt.recovery_point)?;
+        writeln!(
+            f,
+            "database {} on {} shows the state of {}",
+            receipt.database, receipt.server, receipt.recovery_point
+        )?;
         writeln!(
             f,
             "  proven equal: {} facts; {} tables with {} rows compared {how}",

@@ -23,6 +23,8 @@ pub mod human;
 mod logging;
 mod open;
 mod output;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod run;
 mod secrets;
 mod signals;
@@ -32,4 +34,6 @@ pub use context::Context;
 pub use exit::Exit;
 pub use failure::{Cancelled, Failure};
 pub use open::{Opened, Unavailable};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresArgs;
 pub use run::run;

@@ -139,11 +139,16 @@ impl Context {
         let variable = || self.environment().get("PGSERVICEFILE").map(PathBuf::from);
         let path = given.or_else(variable).or_else(|| self.in_home(".pg_service.conf"));
         let path = path.ok_or_else(|| Failure::usage("no service file: HOME is not set"))?;
-        let content = std::fs::read_to_string(&path)
-            .map_err(|error| Failure::usage(format!("cannot read service file {}: {error}", path.display())))?;
+        let content = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::usage(format!("cannot read service file {}: {error}", path.display()))
+        })?;
         let service = find_service(&content, name)
             .map_err(|error| Failure::usage(format!("service file {}: {error}", path.display())))?;
-        Ok(service.parameters().filter(|(key, _)| KEYWORDS.contains(key)).map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+        Ok(service
+            .iter()
+            .filter(|(key, _)| KEYWORDS.contains(key))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect())
     }
 
     fn in_home(&self, name: &str) -> Option<PathBuf> {
