@@ -58,6 +58,12 @@ impl Context {
         &self.environment
     }
 
+    /// Where secrets come from.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn secrets(&self) -> &Chain {
+        &self.secrets
+    }
+
     /// Starts programs with the harmless part of the environment.
     #[must_use]
     pub fn runner(&self) -> SystemRunner {
