@@ -159,14 +159,34 @@ where
     }
     match error {
         SdkError::DispatchFailure(inner) if inner.is_user() => failed(Kind::Failed, reply),
-        SdkError::DispatchFailure(_) if chain(error).contains(NO_SUCH_HOST) => failed(Kind::NoBucket, reply),
-        SdkError::DispatchFailure(_) => failed(Kind::Temporary, reply),
+        SdkError::DispatchFailure(_) => {
+            let text = chain(error);
+            match LASTING.iter().find(|(words, ..)| text.contains(words)) {
+                Some((_, kind, hint)) => failed(*kind, reply.hint(hint.map(str::to_owned))),
+                None => failed(Kind::Temporary, reply),
+            }
+        }
         _ => failed(Kind::Failed, reply),
     }
 }
 
-/// What the C library says for a name that does not exist; a resolver that is down gets another text.
-const NO_SUCH_HOST: &str = "Name or service not known";
+/// Failed connections that will fail again. The texts are those of the C library (a resolver that is down says
+/// something else) and of the TLS library, whose errors the SDK hands on as text only.
+const LASTING: [(&str, Kind, Option<&str>); 3] = [
+    ("Name or service not known", Kind::NoBucket, None),
+    (
+        "invalid peer certificate",
+        Kind::Failed,
+        Some(
+            "if the service has a certificate authority of its own, add that to the system's or name it in SSL_CERT_FILE",
+        ),
+    ),
+    (
+        "InvalidContentType",
+        Kind::Failed,
+        Some("the service speaks no TLS there; is the endpoint http:// perhaps?"),
+    ),
+];
 
 fn credentials_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a CredentialsError> {
     let mut next = Some(error);

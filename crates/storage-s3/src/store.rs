@@ -125,7 +125,7 @@ impl S3Store {
         let len = length(reply.content_length())?;
         let (start, size) = match reply.content_range() {
             Some(text) => content_range(text)
-                .ok_or_else(|| Failure::temporary("the store answered with an unreadable Content-Range"))?,
+                .ok_or_else(|| Failure::broken("the store answered with an unreadable Content-Range"))?,
             None if range.is_some_and(|range| range.start > 0) => {
                 return Err(Failure::broken("the store ignored the byte range that was asked for"));
             }

@@ -275,6 +275,30 @@ async fn a_silent_store_is_given_up_in_time() {
 }
 
 #[tokio::test]
+async fn silence_in_a_body_is_given_up_but_a_reader_may_pause() {
+    let server = server().await;
+    let idle = Duration::from_millis(400);
+    let limits = Timeouts::default().idle(idle);
+    let store = S3Store::open(options(&server.endpoint(), PLAIN, ADMIN).timeouts(limits)).await.unwrap();
+    // More than all buffers on the way hold, so that the pause reaches the connection.
+    let body = noise(16 << 20);
+    create(&store, "a", body.clone()).await.unwrap();
+    let mut stream = store.get(&key("a"), None).await.unwrap().body;
+    let first = stream.try_next().await.unwrap().unwrap();
+    tokio::time::sleep(3 * idle).await;
+    let rest: Vec<Bytes> = stream.try_collect().await.unwrap();
+    assert!([vec![first], rest].concat().concat() == body);
+
+    let stall = Effect::StallReply { after: 100_000, pause: Duration::from_secs(30) };
+    server.faults().set(Faults::default().rule(FaultRule::on("GetObject", stall)));
+    let start = std::time::Instant::now();
+    let error = read(&store, "a").await.unwrap_err();
+    assert!(error.is_temporary(), "{error:?}");
+    assert!(words(&error).contains("nothing arrived for 0.4 s"), "{}", words(&error));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn an_unreachable_store_is_named_without_secrets() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,7 +1,9 @@
-//! Credentials found by the AWS chain. Each case runs this program again with an environment of its own.
+//! What comes from the environment: the AWS chain's credentials, and trusted certificates. Each case runs this program
+//! again with an environment of its own.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
+mod tls;
 
 use std::process::{Command, Output};
 
@@ -16,6 +18,7 @@ const PROFILE: &str = "BACKSTAY_TEST_PROFILE";
 /// Not a test of its own: what a process with the environment of a case does.
 #[tokio::test]
 #[ignore = "run by the other tests of this file"]
+#[expect(clippy::print_stdout, reason = "the outcome goes to the process that started this one")]
 async fn child() {
     let variable = |name| std::env::var(name).ok();
     let mut options = S3Options::new(PLAIN)
@@ -89,4 +92,29 @@ async fn missing_credentials_and_regions_are_named() {
     assert!(text.starts_with("not allowed to store a: no credentials"), "{text}");
     assert!(server.access_log().is_empty());
     assert_eq!(outcome(&[]).await, "no region is set for bucket plain");
+}
+
+#[tokio::test]
+async fn a_certificate_is_trusted_when_its_authority_is() {
+    let server = server().await;
+    let tls = tls::front(server.address()).await;
+    let endpoint = format!("https://localhost:{}", tls.port);
+    let keys =
+        [(ENDPOINT, endpoint.as_str()), ("AWS_ACCESS_KEY_ID", ADMIN.0), ("AWS_SECRET_ACCESS_KEY", ADMIN.1)];
+    let trusting = [&keys[..], &[("SSL_CERT_FILE", tls.authority.path().to_str().unwrap())]].concat();
+    assert_eq!(outcome(&trusting).await, "stored");
+
+    let text = outcome(&keys).await;
+    assert!(text.contains("invalid peer certificate") && text.contains("SSL_CERT_FILE"), "{text}");
+    assert!(text.ends_with("temporary: false"), "{text}");
+}
+
+#[tokio::test]
+async fn tls_to_a_plain_port_is_named() {
+    let server = server().await;
+    let endpoint = server.endpoint().replace("http://", "https://");
+    let keys =
+        [(ENDPOINT, endpoint.as_str()), ("AWS_ACCESS_KEY_ID", ADMIN.0), ("AWS_SECRET_ACCESS_KEY", ADMIN.1)];
+    let text = outcome(&keys).await;
+    assert!(text.contains("http://") && text.ends_with("temporary: false"), "{text}");
 }
