@@ -15,7 +15,7 @@ help:
 
 ## make demo     a database is backed up, destroyed, restored and proven equal   (STORE=s3: into a local S3 server)
 demo: setup
-	cargo run --quiet --release -p backstay-examples --bin demo -- --store $(STORE) $(DEMO_FLAGS)
+	cargo run --quiet -p backstay-examples --bin demo -- --store $(STORE) $(DEMO_FLAGS)
 
 ## make test     every test, with real servers on loopback
 test: setup-tests
@@ -30,6 +30,7 @@ check: setup
 
 ## make bench    beside the tools one would use otherwise; results go to docs/benchmarks.md by hand
 bench: setup
+	cargo build --release -p backstay-backup -p backstay-restore -p backstay-benches
 	cargo run --quiet --release -p backstay-benches --bin logical -- $(BENCH_FLAGS)
 
 ## make soak     long runs: hundreds of kills, tens of thousands of flipped bits
