@@ -7,6 +7,8 @@
 //!
 //! Everything comes from manifests, proofs and store times; names of keys only say where to look (P4).
 
+#[cfg(test)]
+pub(crate) mod fixture;
 pub(crate) mod scan;
 mod select;
 #[cfg(test)]
@@ -28,7 +30,7 @@ use crate::id::{SetId, Stanza};
 use crate::manifest::Manifest;
 use crate::proof::Proofs;
 use crate::replicas::Repositories;
-use crate::retention::{Candidate, Health, Hold};
+use crate::retention::{Candidate, Health, Hold, Parent};
 use scan::{CopyScan, Scan};
 
 /// A recovery point this much later than the arrival in the store shows that the writer's clock was wrong.
@@ -297,7 +299,11 @@ impl SetSummary {
             }),
             store_time: copy.store_time,
             health,
-            parent: manifest.and_then(|manifest| manifest.parent.clone()),
+            parent: match manifest.map(|manifest| manifest.parent.clone()) {
+                None => Parent::Unknown,
+                Some(None) => Parent::None,
+                Some(Some(parent)) => Parent::Set(parent),
+            },
             hold: if held { Hold::Held } else { copy.hold },
         })
     }

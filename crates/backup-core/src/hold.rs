@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, describe};
 use crate::id::{SetId, Stanza};
 use crate::key::Prefix;
-use crate::manifest::FORMAT_MAJOR;
+use crate::manifest::{FORMAT_MAJOR, ManifestError};
 use crate::proof::{Problem, READS};
 use crate::replicas::Repositories;
 use crate::repository::{ReadError, Repository, layout, record};
@@ -161,6 +161,15 @@ pub(crate) fn is_event(name: &str) -> bool {
     name.strip_suffix("Z.json").is_some_and(|_| layout::parse_time(name).is_some())
 }
 
+/// Checks that an event lies where it belongs.
+pub(crate) fn belongs(event: &HoldEvent, stanza: &Stanza, set: &SetId) -> Result<(), ManifestError> {
+    if event.stanza == *stanza && event.set == *set {
+        return Ok(());
+    }
+    let problem = format!("it is an event of set {} of stanza {}", event.set, event.stanza);
+    Err(ManifestError::Damaged { problem })
+}
+
 async fn state(
     repository: &Repository,
     stanza: &Stanza,
@@ -173,13 +182,13 @@ async fn state(
         damaged: Some(Problem::new(meta.key.as_str(), problem)),
     };
     match record::read::<HoldEvent>(repository, &meta.key).await {
-        Ok(event) if event.stanza != *stanza || event.set != *set => {
-            Ok(unreadable(format!("it is an event of set {} of stanza {}", event.set, event.stanza)))
-        }
-        Ok(event) => {
-            let hold = if event.held { Hold::Held } else { Hold::Released(meta.modified) };
-            Ok(HoldState { hold, reason: event.reason, damaged: None })
-        }
+        Ok(event) => match belongs(&event, stanza, set) {
+            Err(error) => Ok(unreadable(error.to_string())),
+            Ok(()) => {
+                let hold = if event.held { Hold::Held } else { Hold::Released(meta.modified) };
+                Ok(HoldState { hold, reason: event.reason, damaged: None })
+            }
+        },
         Err(ReadError::Content(error)) => Ok(unreadable(error.to_string())),
         Err(ReadError::Store(error)) if error.is_temporary() => Err(repository.failed("read hold", error)),
         Err(ReadError::Store(error)) => Ok(unreadable(describe(&error))),

@@ -23,6 +23,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use tests::PacedClock;
+
 use std::time::Duration;
 
 use serde::Serialize;

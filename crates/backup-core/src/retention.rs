@@ -49,7 +49,7 @@ pub struct Candidate {
     /// Whether it counts.
     pub health: Health,
     /// The set it cannot be restored without.
-    pub parent: Option<SetId>,
+    pub parent: Parent,
     /// Whether the operator keeps it.
     pub hold: Hold,
 }
@@ -67,6 +67,29 @@ pub enum Health {
     Incomplete,
     /// The manifest cannot be read, so nothing is known.
     Unreadable,
+}
+
+/// The set that another cannot be restored without.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Parent {
+    /// It stands alone.
+    #[default]
+    None,
+    /// This one.
+    Set(SetId),
+    /// Its manifest cannot be read, so nobody knows. Where sets have parents at all, everything stored before it stays.
+    Unknown,
+}
+
+impl Parent {
+    /// The parent, when there is one and it is known.
+    #[must_use]
+    pub fn set(&self) -> Option<&SetId> {
+        match self {
+            Self::Set(set) => Some(set),
+            Self::None | Self::Unknown => None,
+        }
+    }
 }
 
 /// Whether a set is held.
@@ -144,6 +167,11 @@ pub enum Reason {
         /// That set.
         set: SetId,
     },
+    /// A later set, whose manifest cannot be read, may need it.
+    MaybeNeededBy {
+        /// That set.
+        set: SetId,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -165,6 +193,7 @@ impl fmt::Display for Reason {
             Self::Incomplete => "incomplete",
             Self::Unreadable => "unreadable",
             Self::NeededBy { set } => return write!(f, "needed by {set}"),
+            Self::MaybeNeededBy { set } => return write!(f, "maybe needed by {set}"),
         })
     }
 }
@@ -182,6 +211,7 @@ pub fn decide(candidates: &[Candidate], rules: &Rules) -> Vec<Decision> {
         let groups: BTreeSet<_> = candidates.iter().map(|candidate| candidate.group.as_str()).collect();
         groups.into_iter().for_each(|group| decider.keep_in_group(group));
         decider.keep_parents();
+        decider.keep_possible_parents();
     }
     let decision = |(candidate, keep): (&Candidate, BTreeSet<Reason>)| Decision {
         set: candidate.set.clone(),
@@ -307,7 +337,7 @@ impl<'a> Decider<'a> {
             (0..self.keep.len()).filter(|index| !self.keep[*index].is_empty()).collect();
         while let Some(index) = todo.pop() {
             let child = &self.candidates[index];
-            let Some(parent) = child.parent.as_ref().and_then(|parent| known.get(parent)).copied() else {
+            let Some(parent) = child.parent.set().and_then(|parent| known.get(parent)).copied() else {
                 continue;
             };
             if self.keep[parent].is_empty() {
@@ -315,6 +345,22 @@ impl<'a> Decider<'a> {
             }
             self.because(parent, Reason::NeededBy { set: child.set.clone() });
         }
+    }
+
+    /// What an unreadable set needs is unknown; where sets have parents, it may be anything stored before it.
+    fn keep_possible_parents(&mut self) {
+        let kept = || self.candidates.iter().zip(&self.keep).filter(|(_, keep)| !keep.is_empty());
+        let parents_in_use = kept().any(|(candidate, _)| candidate.parent.set().is_some());
+        let unknown = kept().map(|(candidate, _)| candidate).filter(|set| set.parent == Parent::Unknown);
+        let Some(newest) = unknown.max_by_key(|set| set.store_time).filter(|_| parents_in_use) else {
+            return;
+        };
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            if candidate.store_time <= newest.store_time && candidate.set != newest.set {
+                self.keep[index].insert(Reason::MaybeNeededBy { set: newest.set.clone() });
+            }
+        }
+        self.keep_parents();
     }
 
     fn because(&mut self, index: usize, reason: Reason) {

@@ -20,14 +20,14 @@ fn stanza() -> Stanza {
 
 /// A clock that advances with tokio's, so that paused time moves both.
 #[derive(Debug)]
-pub(super) struct PacedClock {
+pub(crate) struct PacedClock {
     began: Instant,
     /// Stores tell times in whole seconds.
     whole_seconds: bool,
 }
 
 impl PacedClock {
-    pub(super) fn new(whole_seconds: bool) -> Arc<Self> {
+    pub(crate) fn new(whole_seconds: bool) -> Arc<Self> {
         Arc::new(Self { began: Instant::now(), whole_seconds })
     }
 }
