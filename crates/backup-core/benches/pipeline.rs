@@ -167,10 +167,25 @@ fn command_line_back(stored: &Path) {
     assert!(status.success());
 }
 
+/// Processor time of this process and its finished children so far, in seconds.
+fn processor_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks as f64 / 100.0
+}
+
 struct Timed {
     name: &'static str,
     rates: Vec<f64>,
+    processor: Vec<f64>,
     stored: u64,
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn main() {
@@ -186,12 +201,16 @@ fn main() {
     let recipients = Identities::parse(key.to_string().expose_secret()).unwrap().recipients();
     let mut results: Vec<Timed> = Vec::new();
     let mut record = |name, plain: usize, work: &mut dyn FnMut() -> u64| {
-        let start = Instant::now();
+        let (start, used) = (Instant::now(), processor_time());
         let stored = work();
         let rate = plain as f64 / 1e6 / start.elapsed().as_secs_f64();
+        let used = processor_time() - used;
         match results.iter_mut().find(|timed| timed.name == name) {
-            Some(timed) => timed.rates.push(rate),
-            None => results.push(Timed { name, rates: vec![rate], stored }),
+            Some(timed) => {
+                timed.rates.push(rate);
+                timed.processor.push(used);
+            }
+            None => results.push(Timed { name, rates: vec![rate], processor: vec![used], stored }),
         }
     };
     for _ in 0..rounds {
@@ -225,9 +244,10 @@ fn main() {
         path.workers
     );
     for timed in &mut results {
-        timed.rates.sort_by(f64::total_cmp);
+        let rate = median(&mut timed.rates);
         let (low, high) = (timed.rates[0], timed.rates[timed.rates.len() - 1]);
-        let median = timed.rates[timed.rates.len() / 2];
-        println!("{:34} {median:7.0} MB/s ({low:.0}–{high:.0}), {} bytes", timed.name, timed.stored);
+        let used = median(&mut timed.processor);
+        let name = timed.name;
+        println!("{name:34} {rate:6.0} MB/s ({low:.0}–{high:.0}), {used:5.2} CPU s, {} bytes", timed.stored);
     }
 }

@@ -113,9 +113,10 @@ impl SetSpec {
 
 /// How data is compressed and cut, which decides speed and memory.
 ///
-/// Memory is at most `(workers + 1) × 2 × frame + (parts_in_flight + 1) × part_size` for a set, plus one frame and,
-/// beyond the first, one part for every object written at the same time: 48 MiB with the defaults on two cores. An
-/// object beyond half of a store's part numbers (40 GiB on S3) has growing parts and needs accordingly more.
+/// Memory is at most `workers × 2 × frame + (parts_in_flight + 1) × part_size` for a set (with one worker as with
+/// two), plus one frame and, beyond the first, one part for every object written at the same time: 44 MiB for one
+/// object with the defaults on two cores. An object beyond half of a store's part numbers (40 GiB on S3) has growing
+/// parts and needs accordingly more.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DataPath {
@@ -123,7 +124,7 @@ pub struct DataPath {
     pub level: i32,
     /// Plain bytes of a frame, 4 MiB by default; smaller frames compress worse, larger ones cost memory.
     pub frame: usize,
-    /// Frames compressed at the same time; the number of cores by default.
+    /// Frames compressed or being put into parts at the same time; the number of cores by default.
     pub workers: usize,
     /// Bytes of a part, 8 MiB by default.
     pub part_size: u64,

@@ -72,8 +72,8 @@ impl Machine {
             let what = "frame, workers, part size and parts in flight must not be zero".to_owned();
             return Err(Error::Internal { what });
         }
-        // One frame more than workers: a worker need not idle while the oldest frame is put into a part.
-        let depth = path.workers + 1;
+        // With a single frame, compression and assembly would take turns.
+        let depth = path.workers.max(2);
         Ok(Self {
             frame: path.frame,
             frames: Arc::new(Semaphore::new(depth)),
