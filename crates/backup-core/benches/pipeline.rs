@@ -138,10 +138,11 @@ async fn data_path(
     let writer = SetWriter::begin(&repositories, spec, path).await.unwrap();
     let entry = if piped {
         let (sender, receiver) = tokio::net::unix::pipe::pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&receiver, 1 << 20).unwrap();
         let mut sender = std::fs::File::from(sender.into_blocking_fd().unwrap());
         let data = data.clone();
         let feeding = std::thread::spawn(move || {
-            data.chunks(64 << 10).for_each(|chunk| sender.write_all(chunk).unwrap())
+            data.chunks(64 << 10).for_each(|chunk| sender.write_all(chunk).unwrap());
         });
         let entry = writer.object("rows", Codec::Zstd, read_frames(receiver, frame)).await;
         feeding.join().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! source ─▶ frames ─▶ compress (several at once, blocking threads) ─▶ in order ─▶ encrypt, hash, cut ─▶ parts
-//!           4 MiB      one permit per frame, shared by all objects                 8 MiB, one permit per part
+//!           4 MiB      room per frame, shared by all objects                       8 MiB, room per part
 //! ```
 //!
 //! Memory is bounded by two numbers whatever the size of the data: frames in flight × frame size and parts in
@@ -15,6 +15,7 @@ pub(crate) mod assembler;
 pub(crate) mod buffers;
 mod frames;
 pub(crate) mod parts;
+pub(crate) mod room;
 
 pub(crate) use frames::Frames;
 pub use frames::read_frames;

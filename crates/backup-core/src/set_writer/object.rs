@@ -1,6 +1,6 @@
 //! Stores one object: two halves that run side by side, joined by a queue of frames in order.
 //!
-//! The *feeder* reads the source, waits for a permit per frame and starts its compression; the *sink* takes the
+//! The *feeder* reads the source, waits for room for each frame and starts its compression; the *sink* takes the
 //! frames in order, assembles parts and gives them to the uploads. All blocking work runs on blocking threads, so both
 //! halves can live in the caller's own task and end with it.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::DataPath;
@@ -24,6 +24,7 @@ use crate::pipeline::Frames;
 use crate::pipeline::assembler::{Assembler, Stored};
 use crate::pipeline::buffers::Pool;
 use crate::pipeline::parts::{Part, PartBudget, Share};
+use crate::pipeline::room::{FrameBudget, FrameRoom};
 use crate::store::Attributes;
 use crate::upload::UploadOptions;
 
@@ -33,7 +34,7 @@ const INLINE: usize = 16 << 10;
 /// What all objects of a set share: workers, budgets, buffers.
 pub(super) struct Machine {
     frame: usize,
-    frames: Arc<Semaphore>,
+    frames: FrameBudget,
     frame_pool: Pool,
     compressors: Arc<Compressors>,
     budget: PartBudget,
@@ -49,11 +50,11 @@ pub(super) struct Content {
     pub(super) stored: Stored,
 }
 
-/// A frame after compression. Its permit is given back when its bytes are in a part.
+/// A frame after compression. Its room is given back when its bytes are in a part.
 struct Frame {
     plain: usize,
     data: Compressed,
-    _permit: OwnedSemaphorePermit,
+    _room: FrameRoom,
 }
 
 /// A frame in the queue.
@@ -76,7 +77,7 @@ impl Machine {
         let depth = path.workers.max(2);
         Ok(Self {
             frame: path.frame,
-            frames: Arc::new(Semaphore::new(depth)),
+            frames: FrameBudget::new(depth, path.frame),
             frame_pool: Pool::new(depth),
             compressors: Arc::new(Compressors::new(path.level, depth)),
             budget: PartBudget::new(path.parts_in_flight + 1),
@@ -127,8 +128,8 @@ impl Machine {
         let mut frames = Frames::new(input, self.frame, self.frame_pool.clone());
         let mut next = Some(frames.next().await.unwrap_or_else(|| Ok(Bytes::new()))?);
         while let Some(frame) = next {
-            let permit = self.frames.clone().acquire_owned().await.map_err(io::Error::other)?;
-            if queue.send(self.start(codec, frame, permit)).await.is_err() {
+            let room = self.frames.room(frame.len(), codec).await.map_err(io::Error::other)?;
+            if queue.send(self.start(codec, frame, room)).await.is_err() {
                 // The sink failed and says why.
                 return Ok(());
             }
@@ -137,12 +138,13 @@ impl Machine {
         Ok(())
     }
 
-    fn start(&self, codec: Codec, frame: Bytes, permit: OwnedSemaphorePermit) -> Job {
+    fn start(&self, codec: Codec, frame: Bytes, mut room: FrameRoom) -> Job {
         let compressors = self.compressors.clone();
         let plain = frame.len();
         let compress = move || {
             let data = compressors.compress(codec, frame)?;
-            Ok(Frame { plain, data, _permit: permit })
+            room.shrink(data.as_slice().len());
+            Ok(Frame { plain, data, _room: room })
         };
         if plain <= INLINE || codec == Codec::None {
             Job::Done(compress())

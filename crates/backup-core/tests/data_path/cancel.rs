@@ -62,7 +62,7 @@ async fn a_dropped_commit_leaves_a_whole_set_or_none() {
     let (mut none, mut whole) = (0, 0);
     for polls in 0..30 {
         let store = memory();
-        let repositories = repositories(&[store.clone()], 1).await;
+        let repositories = repositories(std::slice::from_ref(&store), 1).await;
         let writer = SetWriter::begin(&repositories, spec(Recipients::none()), small_path()).await.unwrap();
         let id = writer.id().clone();
         let entry = writer.object("x", Codec::Zstd, chunks(&plain, 1000)).await.unwrap();

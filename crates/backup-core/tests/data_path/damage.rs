@@ -65,7 +65,7 @@ async fn every_flipped_bit_of_a_small_object_is_noticed() {
     for codec in [Codec::None, Codec::Zstd, Codec::Gzip] {
         for identities in [Identities::none(), identity().1] {
             let store = memory();
-            let subject = Subject::new(&[store.clone()], codec, identities, 900).await;
+            let subject = Subject::new(std::slice::from_ref(&store), codec, identities, 900).await;
             let good = subject.stored(&store).await;
             for at in 0..good.len() {
                 let mut bad = good.clone();
@@ -84,7 +84,7 @@ async fn flipped_bits_of_a_large_object_are_noticed_before_its_end() {
     for codec in [Codec::None, Codec::Zstd, Codec::Gzip] {
         for identities in [Identities::none(), identity().1] {
             let store = memory();
-            let subject = Subject::new(&[store.clone()], codec, identities, 2 * LARGE).await;
+            let subject = Subject::new(std::slice::from_ref(&store), codec, identities, 2 * LARGE).await;
             let good = subject.stored(&store).await;
             assert!(good.len() > 4 << 20, "large enough to be delivered while it is checked");
             for step in 0..5 {
@@ -102,7 +102,7 @@ async fn flipped_bits_of_a_large_object_are_noticed_before_its_end() {
 async fn other_lengths_are_noticed() {
     for len in [900, 2 * LARGE] {
         let store = memory();
-        let subject = Subject::new(&[store.clone()], Codec::Zstd, Identities::none(), len).await;
+        let subject = Subject::new(std::slice::from_ref(&store), Codec::Zstd, Identities::none(), len).await;
         let good = subject.stored(&store).await;
         for bad in [&good[..0], &good[..good.len() - 1], &[&*good, &[0]].concat(), &[&*good, &*good].concat()]
         {
@@ -139,7 +139,7 @@ async fn no_more_than_the_promised_plain_bytes_are_delivered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_reads_just_the_known_length_sees_the_damage() {
     let store = memory();
-    let subject = Subject::new(&[store.clone()], Codec::None, Identities::none(), LARGE).await;
+    let subject = Subject::new(std::slice::from_ref(&store), Codec::None, Identities::none(), LARGE).await;
     let mut bad = subject.stored(&store).await;
     bad[LARGE - 1] ^= 1;
     subject.replace(&store, &bad).await;

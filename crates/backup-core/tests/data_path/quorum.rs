@@ -95,7 +95,7 @@ async fn a_fault_at_any_call_leaves_a_whole_set_or_one_clear_error() {
             for call in 1..=calls {
                 let what = format!("call {call}: {mishap:?}, retry: {retry}");
                 let shaky = Shaky::new(retry);
-                let repositories = repositories(&[shaky.store.clone()], 1).await;
+                let repositories = repositories(std::slice::from_ref(&shaky.store), 1).await;
                 let before = shaky.fault.calls().len() as u64;
                 shaky.fault.on_call(before + call, mishap);
                 let result = write(&repositories).await;
@@ -180,7 +180,7 @@ async fn of_several_objects_at_once_all_leave_the_failed_repository() {
 #[tokio::test(start_paused = true)]
 async fn an_object_that_vanished_or_changed_its_size_stops_the_commit() {
     let store = memory();
-    let repositories = repositories(&[store.clone()], 1).await;
+    let repositories = repositories(std::slice::from_ref(&store), 1).await;
     let writer = SetWriter::begin(&repositories, spec(Recipients::none()), small_path()).await.unwrap();
     let entry = writer.object("x", Codec::None, chunks(b"abc", 3)).await.unwrap();
     let key = layout::object(&stanza(), writer.id(), "x").unwrap();
@@ -194,7 +194,7 @@ async fn an_object_that_vanished_or_changed_its_size_stops_the_commit() {
 async fn a_failing_source_is_named_and_nothing_of_it_stays() {
     for good_chunks in [0, 1, 10] {
         let store = memory();
-        let repositories = repositories(&[store.clone()], 1).await;
+        let repositories = repositories(std::slice::from_ref(&store), 1).await;
         let writer = SetWriter::begin(&repositories, spec(Recipients::none()), small_path()).await.unwrap();
         let broken = stream::iter([Err(std::io::Error::other("the dump died"))]);
         let good = stream::iter((0..good_chunks).map(|n| Ok(Bytes::from(content(1700, n)))));

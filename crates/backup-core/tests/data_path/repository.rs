@@ -78,7 +78,7 @@ async fn a_quorum_must_fit_and_names_must_differ() {
 #[tokio::test]
 async fn a_manifest_below_a_foreign_set_is_misplaced() {
     let store = memory();
-    let repositories = repositories(&[store.clone()], 1).await;
+    let repositories = repositories(std::slice::from_ref(&store), 1).await;
     let set = async || {
         let receipt =
             write_set(&repositories, Recipients::none(), Codec::None, &[("x", b"x")]).await.unwrap();
