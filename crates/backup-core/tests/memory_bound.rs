@@ -110,7 +110,6 @@ fn measure(test: &str, streams: u64) {
         .unwrap();
     assert!(status.success());
     let peaks = std::fs::read_to_string(root.path().join("peak")).unwrap();
-    eprintln!("{streams} streams: {peaks} KiB");
     for peak in peaks.split(' ') {
         let peak: u64 = peak.parse().unwrap();
         assert!(peak <= BOUND_KIB, "{streams} streams: {peaks} KiB (written, read) instead of {BOUND_KIB}");
