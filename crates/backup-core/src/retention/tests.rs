@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
 
 use super::*;
-use crate::config::TimeSpan;
+use crate::config::{RetentionConfig, TimeSpan};
 
 const DAY: i64 = 86_400;
 
@@ -48,6 +48,20 @@ fn kept_numbers(candidates: &[Candidate], rules: &Rules) -> Vec<usize> {
 
 fn daily_history(days: usize) -> Vec<Candidate> {
     (0..days).map(|day| good(day, day as i64 * DAY)).collect()
+}
+
+#[test]
+fn every_key_of_the_configuration_is_a_rule() {
+    let mut config = RetentionConfig::default();
+    assert_eq!(Rules::from(&config), Rules::default());
+    let count = std::num::NonZeroU32::new;
+    (config.keep_last, config.keep_hourly, config.keep_daily) = (count(1), count(2), count(3));
+    (config.keep_weekly, config.keep_monthly, config.keep_yearly) = (count(4), count(5), count(6));
+    (config.keep_within, config.min_age) = (Some(span(7)), Some(span(8)));
+    (config.keep_incomplete, config.max_silence) = (Some(span(9)), Some(span(10)));
+    let rules = Rules::default().last(1).hourly(2).daily(3).weekly(4).monthly(5).yearly(6);
+    let rules = rules.within(span(7)).min_age(span(8)).keep_incomplete(span(9)).max_silence(span(10));
+    assert_eq!(Rules::from(&config), rules);
 }
 
 #[test]
