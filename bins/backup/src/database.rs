@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use backstay_backup_core::config::Setting;
-use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, PostgresArgs, human};
+use backstay_backup_core::manifest::Sha256Hex;
+use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, Opened, PostgresArgs, human};
 use backstay_postgres_ops::{
     BackupReport, DumpOptions, DumpPlan, Phase, Selection, Server, backup_database, list_databases,
     plan_backup,
@@ -82,7 +83,8 @@ impl Arguments for Args {
 /// Runs the program.
 ///
 /// # Errors
-/// Whatever stops the first database that fails; sets made before it stay.
+/// Whatever stops the only database. Of several the others are backed up all the same, and the report names those
+/// that failed.
 pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
     let server = ctx.postgres().await?;
     let options = options(ctx, args)?;
@@ -94,15 +96,51 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
         }
         return ctx.print(&plans);
     }
-    let opened = ctx.open_for_writing().await?;
-    let mut summary = Summary { sets: Vec::new() };
-    for database in databases {
-        let server = server.with_database(&database);
-        let report =
-            backup_database(&server, &opened.repositories, &options, &ctx.progress, &ctx.cancel).await?;
-        summary.sets.push(BackedUp::new(&report));
+    let check = async {
+        for database in &databases {
+            ctx.stoppable(plan_backup(&server.with_database(database), &options)).await??;
+        }
+        Ok(())
+    };
+    let opened = ctx.open_or_create(Box::pin(check)).await?;
+    let mut summary = Summary { sets: Vec::new(), failed: Vec::new() };
+    for database in &databases {
+        match back_up(ctx, &server.with_database(database), &opened, &options).await {
+            Ok(set) => summary.sets.push(set),
+            Err(failure) if databases.len() == 1 || ctx.cancel.is_cancelled() => return Err(failure),
+            Err(failure) => summary.failed.push(NotBackedUp::new(database, &failure)),
+        }
     }
-    ctx.print(&summary)
+    let exit = summary.exit();
+    ctx.finish(&summary, exit)
+}
+
+/// One database, while nobody else backs it up.
+async fn back_up(
+    ctx: &Context,
+    server: &Server,
+    opened: &Opened,
+    options: &DumpOptions,
+) -> Result<BackedUp, Failure> {
+    let backup = async {
+        let report = backup_database(server, &opened.repositories, options, &ctx.progress, &ctx.cancel);
+        Ok(report.await?)
+    };
+    let report = ctx.under_lease(&opened.repositories, &lease_name(&server.database), backup).await?;
+    let mut set = BackedUp::new(&report);
+    let unavailable = opened.unavailable.iter();
+    set.missing_in.extend(unavailable.map(|left_out| (left_out.name.clone(), left_out.failure.message())));
+    Ok(set)
+}
+
+/// The lease of a database's backups. A name that cannot be part of a key is replaced by its digest.
+fn lease_name(database: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    if database.bytes().all(plain) {
+        return format!("backup-database-{database}");
+    }
+    let digest = Sha256Hex::of(database.as_bytes()).to_string();
+    format!("backup-database-={}", &digest[..32])
 }
 
 async fn databases(server: &Server, args: &Args) -> Result<Vec<String>, Failure> {
@@ -129,14 +167,9 @@ fn options(ctx: &Context, args: &Args) -> Result<DumpOptions, Failure> {
     options.annotations = args.annotation.iter().cloned().collect();
     options.tools = ctx.postgres_tools();
     options.tool = concat!("backup-database ", env!("CARGO_PKG_VERSION")).to_owned();
-    let compression = &ctx.config.compression;
-    options.codec = compression.codec;
-    if let Some(level) = compression.level {
-        options.data_path = options.data_path.level(level);
-    }
-    if let Some(workers) = compression.workers {
-        options.data_path = options.data_path.workers(usize::try_from(workers.get()).unwrap_or(1));
-    }
+    options.codec = ctx.config.compression.codec;
+    options.data_path = ctx.data_path();
+    options.retain_until = ctx.retain_until();
     Ok(options)
 }
 
@@ -173,6 +206,34 @@ impl fmt::Display for Plans {
 #[derive(Debug, Serialize)]
 struct Summary {
     sets: Vec<BackedUp>,
+    failed: Vec<NotBackedUp>,
+}
+
+impl Summary {
+    /// The gravest failure; without one, whether every repository has every set.
+    fn exit(&self) -> Exit {
+        let complete = self.sets.iter().all(|set| set.missing_in.is_empty());
+        let otherwise = if complete { Exit::Done } else { Exit::Missed };
+        self.failed.iter().map(|failed| failed.exit).max().unwrap_or(otherwise)
+    }
+}
+
+/// A database of several that could not be backed up.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct NotBackedUp {
+    database: String,
+    problem: String,
+    exit_code: u8,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+impl NotBackedUp {
+    fn new(database: &str, failure: &Failure) -> Self {
+        let (problem, exit) = (failure.message(), failure.exit());
+        Self { database: database.to_owned(), problem, exit_code: exit.code(), exit }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -234,6 +295,27 @@ impl fmt::Display for Summary {
                 write!(f, "\n  not in {repository}: {reason}")?;
             }
         }
+        for (at, failed) in self.failed.iter().enumerate() {
+            let gap = if at > 0 || !self.sets.is_empty() { "\n" } else { "" };
+            write!(f, "{gap}! database {} was not backed up: {}", failed.database, failed.problem)?;
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use backstay_backup_core::key::Key;
+
+    use super::*;
+
+    #[test]
+    fn every_database_has_a_lease_of_its_own_with_a_valid_name() {
+        let names = ["shop", "Shop", "a b", "größe", "a/b", "..", &"x".repeat(63)].map(lease_name);
+        assert!(names.iter().all(|name| Key::parse(format!("{name}.json")).is_ok()), "{names:?}");
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        assert_eq!(names[0], "backup-database-shop");
     }
 }

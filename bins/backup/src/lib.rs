@@ -1,3 +1,11 @@
 //! What the backup programs do; each program is one screen on top of one module.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod database;
+pub mod listing;
+pub mod pruning;
+pub mod storage;
+pub mod verification;
+
+/// Name and version of these programs, for the proofs they leave.
+pub const TOOL: &str = concat!("backstay ", env!("CARGO_PKG_VERSION"));

@@ -6,7 +6,7 @@ use backstay_backup_core::Class;
 use backstay_backup_core::catalog::{Catalog, Filter};
 use backstay_backup_core::config::Setting;
 use backstay_backup_core::manifest::{Manifest, SetKind};
-use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, PostgresArgs, human};
+use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, PostgresArgs, human, identity_setting};
 use backstay_postgres_ops::{RestoreOptions, RestorePlan, RestoreReceipt, plan_restore, restore_database};
 use clap::Parser;
 use jiff::Timestamp;
@@ -65,6 +65,9 @@ pub struct Args {
     /// Trusts the repository: does not read the set once before the restore
     #[arg(long)]
     skip_verify: bool,
+    /// File with the private key of an encrypted set
+    #[arg(long, value_name = "FILE")]
+    identity_file: Option<String>,
     /// Looks at set and target and says what would be done
     #[arg(long)]
     dry_run: bool,
@@ -80,7 +83,8 @@ impl Arguments for Args {
     }
 
     fn settings(&self) -> Vec<Setting> {
-        self.postgres.settings()
+        let identity = self.identity_file.as_deref().map(identity_setting);
+        self.postgres.settings().into_iter().chain(identity).collect()
     }
 }
 
@@ -90,7 +94,7 @@ impl Arguments for Args {
 /// Whatever stops the restore; the target is as it was.
 pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
     let server = ctx.postgres().await?;
-    let opened = ctx.open_for_reading().await?;
+    let opened = ctx.open_repositories().await?;
     let catalog = ctx.stoppable(Catalog::load(&opened.repositories, ctx.stanza())).await??;
     let manifest = choose(&catalog, args)?;
     let options = options(ctx, args);

@@ -16,48 +16,40 @@ pub trait Arguments: Parser {
     }
 }
 
-/// Flags of every program; flatten it into the program's own.
+/// Flags of every program; flatten it into the program's own, as the last field.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonArgs {
     /// Configuration file [default: /etc/backstay/backstay.toml, if there is one]
-    #[arg(long, value_name = "FILE", env = "BACKSTAY_CONFIG", hide_env = true, global = true)]
+    #[arg(long, value_name = "FILE", env = "BACKSTAY_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
     /// The protected system [default: main]
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME")]
     pub stanza: Option<String>,
-    /// Directory, s3://bucket/prefix?region=…, or name from the configuration; repeatable
-    #[arg(long, value_name = "PLACE", global = true)]
+    /// Directory, s3://bucket/prefix?region=…, or configured name; repeatable
+    #[arg(long, value_name = "PLACE")]
     pub repository: Vec<String>,
-    /// Sets any key of the configuration, such as compression.level=9; repeatable
-    #[arg(long, value_name = "KEY=VALUE", value_parser = setting, global = true)]
+    /// Sets any key of the configuration, as in compression.level=9; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub option: Vec<Setting>,
     /// Prints exactly one JSON object
-    #[arg(long, env = "BACKSTAY_JSON", hide_env = true, global = true)]
+    #[arg(long, env = "BACKSTAY_JSON", hide_env = true)]
     pub json: bool,
     /// Shows no progress bar
-    #[arg(long, env = "BACKSTAY_NO_PROGRESS", hide_env = true, global = true)]
+    #[arg(long, env = "BACKSTAY_NO_PROGRESS", hide_env = true)]
     pub no_progress: bool,
-    /// error, warn, info, debug or trace
-    #[arg(
-        long,
-        value_name = "LEVEL",
-        env = "BACKSTAY_LOG_LEVEL",
-        hide_env = true,
-        default_value = "warn",
-        global = true
-    )]
-    pub log_level: String,
-    /// Form of the log lines on stderr
+    /// Logs from error, warn, info, debug or trace on [default: warn]
+    #[arg(long, value_name = "LEVEL", env = "BACKSTAY_LOG_LEVEL", hide_env = true)]
+    pub log_level: Option<String>,
+    /// Form of the logs on stderr: text or json [default: text]
     #[arg(
         long,
         value_name = "FORM",
         env = "BACKSTAY_LOG_FORMAT",
         hide_env = true,
-        default_value = "text",
-        global = true
+        hide_possible_values = true
     )]
-    pub log_format: LogFormat,
+    pub log_format: Option<LogFormat>,
 }
 
 /// Form of log lines.
@@ -83,4 +75,12 @@ pub(crate) fn flags<A: Arguments>(arguments: &A) -> Flags {
     flags.settings.extend(common.stanza.iter().map(|stanza| Setting::new("stanza", stanza, "--stanza")));
     flags.settings.extend(arguments.settings());
     flags
+}
+
+/// The setting behind a flag `--identity-file`, which names the file with the private key.
+#[must_use]
+pub fn identity_setting(file: &str) -> Setting {
+    // A TOML literal string cannot hold a quote; a basic string can, escaped.
+    let escaped = file.replace('\\', "\\\\").replace('"', "\\\"");
+    Setting::new("encryption.identity", format!("{{ file = \"{escaped}\" }}"), "--identity-file")
 }

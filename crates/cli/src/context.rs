@@ -4,22 +4,33 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstay_backup_core::clock::{Clock, SystemClock};
 use backstay_backup_core::config::Config;
 use backstay_backup_core::encryption::{Identities, Recipients};
 use backstay_backup_core::id::Stanza;
+use backstay_backup_core::lease::{LeaseGroup, LeaseOptions};
+use backstay_backup_core::manifest::Codec;
 use backstay_backup_core::process::SystemRunner;
 use backstay_backup_core::progress::Progress;
+use backstay_backup_core::replicas::Repositories;
 use backstay_backup_core::secret::{Secret, SecretRef, SecretSource};
 use backstay_backup_core::secret_sources::Chain;
+use backstay_backup_core::set_writer::DataPath;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::open::{self, Opened};
+use crate::open::{self, BareStore, Opened};
 use crate::{output, secrets};
+
+/// How long a lease outlives a program that was killed.
+pub const LEASE_TIME: Duration = Duration::from_secs(20);
+/// Time to give a lease back.
+const RELEASE_TIME: Duration = Duration::from_secs(10);
 
 /// Configuration, secrets, repositories, cancellation, progress and output of one run.
 #[derive(Debug)]
@@ -58,33 +69,99 @@ impl Context {
         &self.environment
     }
 
-    /// Where secrets come from.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn secrets(&self) -> &Chain {
-        &self.secrets
-    }
-
     /// Starts programs with the harmless part of the environment.
     #[must_use]
     pub fn runner(&self) -> SystemRunner {
         SystemRunner::new(&self.environment)
     }
 
-    /// Opens the repositories for reading. Those that cannot be opened are left out with a warning.
+    /// Opens the repositories that exist. Those that cannot be opened are left out with a warning.
     ///
     /// # Errors
     /// The first failure when none can be opened; a usage error when none is configured.
-    pub async fn open_for_reading(&self) -> Result<Opened, Failure> {
-        open::repositories(self, open::Purpose::Read).await
+    pub async fn open_repositories(&self) -> Result<Opened, Failure> {
+        open::existing(self).await
     }
 
-    /// Opens the repositories for a backup, which makes an empty place a repository. Those that cannot be opened are
-    /// left out with a warning as long as the quorum holds.
+    /// Opens the repositories for a backup, which makes an empty place a repository. Before it does, `check` has a look
+    /// at the rest, so that a mistake elsewhere leaves nothing behind. Those that cannot be opened are left out with a
+    /// warning as long as the quorum holds.
     ///
     /// # Errors
-    /// The first failure when the quorum is missed; a usage error when none is configured.
-    pub async fn open_for_writing(&self) -> Result<Opened, Failure> {
-        open::repositories(self, open::Purpose::Write).await
+    /// The failure of `check`; the first failure when the quorum is missed; a usage error when none is configured.
+    pub async fn open_or_create(
+        &self,
+        check: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<Opened, Failure> {
+        open::or_create(self, check).await
+    }
+
+    /// The configured stores as they are, with their names. A missing directory is made.
+    ///
+    /// # Errors
+    /// A usage error when none is configured.
+    pub async fn bare_stores(&self) -> Result<Vec<(String, Result<BareStore, Failure>)>, Failure> {
+        let mut stores = Vec::new();
+        for config in open::configured(self)? {
+            stores.push((config.name.clone(), open::bare(self, config, true).await));
+        }
+        Ok(stores)
+    }
+
+    /// Does something that must not be done twice at the same time: under a lease of that name in every repository,
+    /// renewed until it is done.
+    ///
+    /// # Errors
+    /// Whatever the work fails with; a failure of class conflict when somebody else holds the lease, or takes it.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves the lease taken for [`LEASE_TIME`] at most.
+    pub async fn under_lease<T>(
+        &self,
+        repositories: &Repositories,
+        name: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let options = LeaseOptions::new(&holder(name)).ttl(LEASE_TIME);
+        let lease = LeaseGroup::acquire(repositories, self.stanza(), name, &options).await?;
+        let result = tokio::select! {
+            result = work => result,
+            lost = lease.keep() => Err(lost.into()),
+        };
+        match tokio::time::timeout(RELEASE_TIME, lease.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(name, %error, "lease not released; it ends by itself"),
+            Err(_) => tracing::warn!(name, "lease not released in time; it ends by itself"),
+        }
+        result
+    }
+
+    /// How data is compressed and cut.
+    #[must_use]
+    pub fn data_path(&self) -> DataPath {
+        let compression = &self.config.compression;
+        let usual = if compression.codec == Codec::Gzip { 6 } else { 3 };
+        let path = DataPath::default().level(compression.level.unwrap_or(usual));
+        match compression.workers {
+            Some(workers) => path.workers(usize::try_from(workers.get()).unwrap_or(1)),
+            None => path,
+        }
+    }
+
+    /// Until when new objects are locked: as long as the strictest repository asks for.
+    #[must_use]
+    pub fn retain_until(&self) -> Option<Timestamp> {
+        let locks =
+            self.config.repository.iter().filter_map(|repository| repository.s3.as_ref()?.object_lock);
+        let days = locks.map(|lock| lock.days.get()).max()?;
+        let span = SignedDuration::from_hours(24 * i64::from(days));
+        Some(self.clock.now().saturating_add(span).unwrap_or(Timestamp::MAX))
+    }
+
+    /// Resolves references to secrets.
+    #[must_use]
+    pub fn secrets(&self) -> &dyn SecretSource {
+        &self.secrets
     }
 
     /// The value behind a reference.
@@ -141,4 +218,11 @@ impl Context {
         output::report(report, self.json)?;
         Ok(exit)
     }
+}
+
+/// Who holds a lease, in words that help to find it.
+fn holder(task: &str) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "this host" } else { host.trim() };
+    format!("{task} on {host}, process {}", std::process::id())
 }

@@ -108,6 +108,12 @@ impl Failure {
         chain
     }
 
+    /// The error with its causes in one line, for reports that mention it.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.chain().join(": ")
+    }
+
     pub(crate) fn report(&self) -> FailureReport {
         let exit = self.exit();
         let chain = self.chain();

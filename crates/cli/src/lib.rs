@@ -29,11 +29,11 @@ mod run;
 mod secrets;
 mod signals;
 
-pub use args::{Arguments, CommonArgs};
-pub use context::Context;
+pub use args::{Arguments, CommonArgs, LogFormat, identity_setting};
+pub use context::{Context, LEASE_TIME};
 pub use exit::Exit;
 pub use failure::{Cancelled, Failure};
-pub use open::{Opened, Unavailable};
+pub use open::{BareStore, Opened, Unavailable};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresArgs;
 pub use run::run;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::args::{CommonArgs, LogFormat};
@@ -11,18 +12,20 @@ use crate::failure::Failure;
 
 /// Starts the logs of this process.
 pub(crate) fn start(args: &CommonArgs, bars: &MultiProgress) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&args.log_level).map_err(|_| {
-        Failure::usage(format!(
-            "{:?} is no log level: write error, warn, info, debug or trace",
-            args.log_level
-        ))
-    })?;
+    let level = args.log_level.as_deref().filter(|level| !level.is_empty()).unwrap_or("warn");
+    let wrong =
+        || Failure::usage(format!("{level:?} is no log level: write error, warn, info, debug or trace"));
+    // A plain word that is no level would be taken for the name of a module, and nothing would be logged.
+    if !level.contains('=') {
+        level.parse::<LevelFilter>().map_err(|_| wrong())?;
+    }
+    let filter = EnvFilter::try_new(level).map_err(|_| wrong())?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(AboveBars(bars.clone()))
         .with_ansi(false)
         .with_target(false);
-    let started = match args.log_format {
+    let started = match args.log_format.unwrap_or(LogFormat::Text) {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };

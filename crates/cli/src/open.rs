@@ -1,9 +1,9 @@
 //! Opens the configured repositories: the store, its wrappers, the repository on top.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
-use backstay_backup_core::Class;
 use backstay_backup_core::config::{Checksums, LockMode, Place, RepositoryConfig, S3Config, Sse};
 use backstay_backup_core::key::Prefix;
 use backstay_backup_core::limit::{Limit, Limits};
@@ -11,19 +11,12 @@ use backstay_backup_core::local::LocalStore;
 use backstay_backup_core::replicas::Repositories;
 use backstay_backup_core::repository::Repository;
 use backstay_backup_core::retry::{Retry, RetryPolicy};
-use backstay_backup_core::store::SharedStore;
+use backstay_backup_core::store::{SharedStore, StoreError};
+use backstay_backup_core::{Class, Error as CoreError};
 use backstay_storage_s3::{Credentials, Encryption, S3Options, S3Store};
 
 use crate::context::Context;
 use crate::failure::Failure;
-
-/// What the repositories are opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Read,
-    /// A missing or empty place becomes a repository.
-    Write,
-}
 
 /// The repositories that could be opened, and those that could not.
 #[derive(Debug)]
@@ -45,21 +38,83 @@ pub struct Unavailable {
     pub failure: Failure,
 }
 
-pub(crate) async fn repositories(context: &Context, purpose: Purpose) -> Result<Opened, Failure> {
-    let configured = &context.config.repository;
-    if configured.is_empty() {
-        return Err(Failure::usage("no repository is configured")
-            .with_hint("add --repository ./backups, or a [[repository]] section to the configuration"));
+/// A store as it is, without retries and limits, for whoever wants to look at its nature.
+#[derive(Clone, Debug)]
+pub enum BareStore {
+    /// A directory.
+    Directory(SharedStore),
+    /// A bucket.
+    S3(S3Store),
+}
+
+/// One attempt to open a repository.
+enum Attempt {
+    Opened(Repository),
+    /// The place exists, or could be made, and is no repository.
+    Fresh(Failure),
+    Failed(Failure),
+}
+
+/// Opens the repositories that exist.
+pub(crate) async fn existing(context: &Context) -> Result<Opened, Failure> {
+    let mut members = Vec::new();
+    let mut unavailable = Vec::new();
+    for config in configured(context)? {
+        match attempt(context, config).await {
+            Attempt::Opened(repository) => members.push(repository),
+            Attempt::Fresh(failure) | Attempt::Failed(failure) => {
+                unavailable.push(Unavailable { name: config.name.clone(), failure });
+            }
+        }
+    }
+    conclude(context, members, unavailable, 1)
+}
+
+/// Opens the repositories that exist and creates the others, if `check` finds nothing against it.
+pub(crate) async fn or_create(
+    context: &Context,
+    check: impl Future<Output = Result<(), Failure>>,
+) -> Result<Opened, Failure> {
+    let mut found = Vec::new();
+    let mut any_fresh = false;
+    for config in configured(context)? {
+        let attempt = attempt(context, config).await;
+        any_fresh |= matches!(attempt, Attempt::Fresh(_));
+        found.push((config, attempt));
+    }
+    if any_fresh {
+        check.await?;
     }
     let mut members = Vec::new();
     let mut unavailable = Vec::new();
-    for config in configured {
-        match repository(context, config, purpose).await {
+    for (config, attempt) in found {
+        let result = match attempt {
+            Attempt::Opened(repository) => Ok(repository),
+            Attempt::Fresh(_) => create(context, config).await,
+            Attempt::Failed(failure) => Err(failure),
+        };
+        match result {
             Ok(repository) => members.push(repository),
             Err(failure) => unavailable.push(Unavailable { name: config.name.clone(), failure }),
         }
     }
-    let needed = if purpose == Purpose::Write { context.config.quorum } else { 1 };
+    conclude(context, members, unavailable, context.config.quorum)
+}
+
+pub(crate) fn configured(context: &Context) -> Result<&[RepositoryConfig], Failure> {
+    match context.config.repository.as_slice() {
+        [] => Err(Failure::usage("no repository is configured")
+            .with_hint("add --repository ./backups, or a [[repository]] section to the configuration")),
+        configured => Ok(configured),
+    }
+}
+
+fn conclude(
+    context: &Context,
+    members: Vec<Repository>,
+    mut unavailable: Vec<Unavailable>,
+    needed: usize,
+) -> Result<Opened, Failure> {
     if members.len() < needed {
         return Err(unavailable.swap_remove(0).failure);
     }
@@ -70,52 +125,70 @@ pub(crate) async fn repositories(context: &Context, purpose: Purpose) -> Result<
     Ok(Opened { repositories: Repositories::new(members, quorum, context.clock.clone())?, unavailable })
 }
 
-async fn repository(
-    context: &Context,
-    config: &RepositoryConfig,
-    purpose: Purpose,
-) -> Result<Repository, Failure> {
-    let store = store(context, config, purpose).await?;
-    match purpose {
-        Purpose::Read => Ok(Repository::open(&config.name, store).await?),
-        Purpose::Write => Ok(Repository::open_or_create(&config.name, store, context.clock.as_ref()).await?),
+async fn attempt(context: &Context, config: &RepositoryConfig) -> Attempt {
+    let store = match store(context, config, false).await {
+        Ok(store) => store,
+        Err(failure) if is_missing_directory(config, &failure) => return Attempt::Fresh(failure),
+        Err(failure) => return Attempt::Failed(failure),
+    };
+    match Repository::open(&config.name, store).await {
+        Ok(repository) => Attempt::Opened(repository),
+        Err(error @ CoreError::NotARepository { .. }) => Attempt::Fresh(error.into()),
+        Err(error) => Attempt::Failed(error.into()),
     }
 }
 
+fn is_missing_directory(config: &RepositoryConfig, failure: &Failure) -> bool {
+    let missing = matches!(failure.error().downcast_ref(), Some(StoreError::Missing { .. }));
+    missing && matches!(config.place(), Place::Directory(_))
+}
+
+async fn create(context: &Context, config: &RepositoryConfig) -> Result<Repository, Failure> {
+    let store = store(context, config, true).await?;
+    Ok(Repository::open_or_create(&config.name, store, context.clock.as_ref()).await?)
+}
+
 /// The store of a repository with its limits, and with retries where there is a network.
-pub(crate) async fn store(
-    context: &Context,
-    config: &RepositoryConfig,
-    purpose: Purpose,
-) -> Result<SharedStore, Failure> {
-    let store: SharedStore = match config.place() {
-        Place::Directory(path) => local(path, purpose).await?,
-        Place::S3(s3) => {
-            let store = S3Store::open(s3_options(context, s3).await?).await;
-            let store = store.map_err(|error| Failure::new(Class::Usage, error))?;
-            Arc::new(Retry::new(Arc::new(store), RetryPolicy::default()))
-        }
-        other => return Err(Failure::new(Class::Internal, format!("no store for {other:?}"))),
+async fn store(context: &Context, config: &RepositoryConfig, create: bool) -> Result<SharedStore, Failure> {
+    let store: SharedStore = match bare(context, config, create).await? {
+        BareStore::Directory(store) => store,
+        BareStore::S3(store) => Arc::new(Retry::new(Arc::new(store), RetryPolicy::default())),
     };
-    let mut limits =
-        Limits::default().bytes_per_second(config.limits.bytes_per_second.map(|size| size.bytes()));
+    let rate = config.limits.bytes_per_second.map(|size| size.bytes());
+    let mut limits = Limits::default().bytes_per_second(rate);
     if let Some(calls) = config.limits.concurrency {
         limits = limits.concurrency(usize::try_from(calls.get()).unwrap_or(usize::MAX));
     }
     Ok(Arc::new(Limit::new(store, limits)))
 }
 
+/// The store of a repository as it is.
+pub(crate) async fn bare(
+    context: &Context,
+    config: &RepositoryConfig,
+    create: bool,
+) -> Result<BareStore, Failure> {
+    match config.place() {
+        Place::Directory(path) => local(path, create).await.map(BareStore::Directory),
+        Place::S3(s3) => {
+            let store = S3Store::open(s3_options(context, s3).await?).await;
+            store.map(BareStore::S3).map_err(|error| Failure::new(Class::Usage, error))
+        }
+        other => Err(Failure::new(Class::Internal, format!("no store for {other:?}"))),
+    }
+}
+
 /// Opens a directory. For a backup a missing one is made, but a directory with other things in it is not taken over.
-async fn local(path: &Path, purpose: Purpose) -> Result<SharedStore, Failure> {
+async fn local(path: &Path, create: bool) -> Result<SharedStore, Failure> {
     let root = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || match (purpose, in_use(&root)) {
-        (Purpose::Write, true) => Err(Failure::usage(format!(
+    let opened = tokio::task::spawn_blocking(move || match (create, in_use(&root)) {
+        (true, true) => Err(Failure::usage(format!(
             "directory {} has other things in it and is no repository",
             root.display()
         ))
         .with_hint("name an empty or missing directory; the first backup makes it a repository")),
-        (Purpose::Write, false) => Ok(LocalStore::create(root)?),
-        (Purpose::Read, _) => Ok(LocalStore::open(root)?),
+        (true, false) => Ok(LocalStore::create(root)?),
+        (false, _) => Ok(LocalStore::open(root)?),
     });
     let store = opened.await.map_err(|error| Failure::new(Class::Internal, error))??;
     Ok(Arc::new(store))
@@ -125,11 +198,12 @@ async fn local(path: &Path, purpose: Purpose) -> Result<SharedStore, Failure> {
 fn in_use(root: &Path) -> bool {
     let description = backstay_backup_core::repository::layout::description();
     let filled = std::fs::read_dir(root).is_ok_and(|mut entries| {
-        // What begins with a dot (`.snapshot`, `.nfs…`) belongs to file systems, `lost+found` too.
+        // What begins with a dot (`.snapshot`, `.nfs…`) belongs to file systems, `lost+found` too; `probe` is what
+        // `check-storage` may leave.
         entries.any(|entry| {
             entry.is_ok_and(|entry| {
                 let name = entry.file_name();
-                !name.as_encoded_bytes().starts_with(b".") && name != "lost+found"
+                !name.as_encoded_bytes().starts_with(b".") && name != "lost+found" && name != "probe"
             })
         })
     });

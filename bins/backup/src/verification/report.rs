@@ -1,0 +1,229 @@
+//! What a run of `verify-backups` says.
+
+use std::fmt;
+use std::time::Duration;
+
+use backstay_backup_core::catalog::Catalog;
+use backstay_backup_core::id::{SetId, Stanza};
+use backstay_backup_core::manifest::Manifest;
+use backstay_backup_core::verify::{Depth, Outcome, VerifiedCopy, VerifyReport};
+use backstay_cli::human::{Bytes, Elapsed};
+use backstay_cli::{Exit, Failure, Opened};
+use backstay_postgres_ops::RestoreTestReport;
+use serde::Serialize;
+
+/// Everything a run found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Verification {
+    stanza: Stanza,
+    pub(super) sets: Vec<VerifyReport>,
+    pub(super) restore_tests: Vec<Tested>,
+    unreachable: Vec<Unreachable>,
+    unrecorded: Vec<Unrecorded>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Unreachable {
+    repository: String,
+    problem: String,
+}
+
+/// A result that could not be kept beside its set.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Unrecorded {
+    set: SetId,
+    problem: String,
+    exit_code: u8,
+}
+
+/// One restore test.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Tested {
+    set: SetId,
+    database: String,
+    passed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<RestoreTestReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    exit_code: u8,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+impl Tested {
+    pub(super) fn done(manifest: &Manifest, report: RestoreTestReport) -> Self {
+        let passed = report.passed();
+        let exit = if passed { Exit::Done } else { Exit::Data };
+        Self::new(manifest, passed, Some(report), None, exit)
+    }
+
+    pub(super) fn failed(manifest: &Manifest, failure: &Failure) -> Self {
+        Self::new(manifest, false, None, Some(failure.message()), failure.exit())
+    }
+
+    fn new(
+        manifest: &Manifest,
+        passed: bool,
+        report: Option<RestoreTestReport>,
+        problem: Option<String>,
+        exit: Exit,
+    ) -> Self {
+        let database = manifest.source.database.clone();
+        Self { set: manifest.set.clone(), database, passed, report, problem, exit_code: exit.code(), exit }
+    }
+}
+
+impl Verification {
+    pub(super) fn new(opened: &Opened, catalog: &Catalog) -> Self {
+        let closed =
+            opened.unavailable.iter().map(|left_out| (left_out.name.clone(), left_out.failure.message()));
+        let unreachable = closed
+            .chain(catalog.unreachable.iter().cloned())
+            .map(|(repository, problem)| Unreachable { repository, problem });
+        Self {
+            stanza: catalog.stanza.clone(),
+            sets: Vec::new(),
+            restore_tests: Vec::new(),
+            unreachable: unreachable.collect(),
+            unrecorded: Vec::new(),
+        }
+    }
+
+    pub(super) fn note_proof(&mut self, set: &SetId, stored: Result<(), Failure>) {
+        if let Err(failure) = stored {
+            let (problem, exit_code) = (failure.message(), failure.exit().code());
+            self.unrecorded.push(Unrecorded { set: set.clone(), problem, exit_code });
+        }
+    }
+
+    /// Damage before anything else; then what could not be done.
+    pub(super) fn exit(&self) -> Exit {
+        let damaged = self.sets.iter().any(|set| !set.is_clean())
+            || self.restore_tests.iter().any(|test| test.exit == Exit::Data);
+        if damaged {
+            return Exit::Data;
+        }
+        if let Some(worst) =
+            self.restore_tests.iter().map(|test| test.exit).max().filter(|exit| *exit != Exit::Done)
+        {
+            return worst;
+        }
+        let incomplete = !self.unreachable.is_empty()
+            || !self.unrecorded.is_empty()
+            || self.sets.iter().any(|set| !set.is_complete());
+        match incomplete {
+            true => Exit::Temporary,
+            false if self.sets.is_empty() && self.restore_tests.is_empty() => Exit::Absent,
+            false => Exit::Done,
+        }
+    }
+
+    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let copies = || self.sets.iter().flat_map(|set| &set.copies);
+        let count = |outcome| copies().filter(|copy| copy.outcome == outcome).count();
+        let bytes = copies().map(|copy| copy.checked.bytes).sum();
+        write!(
+            f,
+            "{} copies passed, {} failed, {} could not be checked, {} skipped; {} read",
+            count(Outcome::Passed),
+            count(Outcome::Failed),
+            count(Outcome::Unchecked),
+            count(Outcome::Skipped),
+            Bytes(bytes)
+        )
+    }
+}
+
+impl fmt::Display for Verification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for set in &self.sets {
+            let depth = if set.depth == Depth::Full { "full" } else { "quick" };
+            for copy in &set.copies {
+                writeln!(f, "{} {:<9} {depth} {}", set.set, outcome(copy.outcome), copy.repository)?;
+                problems(f, copy)?;
+            }
+        }
+        for test in &self.restore_tests {
+            writeln!(f, "{test}")?;
+        }
+        for Unreachable { repository, problem } in &self.unreachable {
+            writeln!(f, "! repository {repository} could not be read: {problem}")?;
+        }
+        for Unrecorded { set, problem, .. } in &self.unrecorded {
+            writeln!(f, "! the result for {set} could not be kept: {problem}")?;
+        }
+        match (self.sets.is_empty(), self.restore_tests.is_empty()) {
+            (true, true) => write!(f, "no such set in stanza {}", self.stanza),
+            (true, false) => {
+                let passed = self.restore_tests.iter().filter(|test| test.passed).count();
+                write!(f, "{passed} of {} restore tests passed", self.restore_tests.len())
+            }
+            _ => self.verdict(f),
+        }
+    }
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Failed => "FAILED",
+        Outcome::Skipped => "skipped",
+        _ => "unchecked",
+    }
+}
+
+fn problems(f: &mut fmt::Formatter<'_>, copy: &VerifiedCopy) -> fmt::Result {
+    for problem in &copy.problems {
+        writeln!(f, "! {}: {}", problem.object, problem.problem)?;
+    }
+    for problem in &copy.damaged_records {
+        writeln!(f, "! record {}: {}", problem.object, problem.problem)?;
+    }
+    for problem in &copy.unchecked {
+        writeln!(f, "? {}: {}", problem.object, problem.problem)?;
+    }
+    if copy.strays > 0 {
+        writeln!(f, "  {} objects that belong to no part of the set", copy.strays)?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Tested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match (self.passed, self.exit) {
+            (true, _) => "restored",
+            (false, Exit::Data) => "FAILED",
+            _ => "not tested",
+        };
+        write!(f, "{} {verdict} (database {})", self.set, self.database)?;
+        if let Some(problem) = &self.problem {
+            write!(f, "\n! {problem}")?;
+        }
+        let Some(report) = &self.report else { return Ok(()) };
+        let comparison = &report.receipt.comparison;
+        let rto = Elapsed(Duration::try_from_secs_f64(report.receipt.rto_seconds).unwrap_or_default());
+        let content = if comparison.by_content { ", by content" } else { "" };
+        write!(
+            f,
+            "\n  {} facts of {} tables with {} rows compared{content}; recovery time {rto}",
+            comparison.compared, comparison.tables, comparison.rows
+        )?;
+        for difference in &comparison.differences {
+            write!(
+                f,
+                "\n! {}: expected {}, found {}",
+                difference.fact, difference.expected, difference.found
+            )?;
+        }
+        for check in &report.checks {
+            let mark = if check.passed { " " } else { "!" };
+            write!(f, "\n{mark} check {}: {}", check.name, check.found)?;
+        }
+        Ok(())
+    }
+}

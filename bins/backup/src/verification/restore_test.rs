@@ -1,0 +1,155 @@
+//! `verify-backups --restore-test`: the only proof that counts.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
+use backstay_backup_core::manifest::{Manifest, SetKind};
+use backstay_backup_core::proof::{Check, Phase, Problem, Proof, ProofKind, RestoreTest};
+use backstay_cli::{Context, Failure, Opened};
+use backstay_postgres_ops::{
+    Error, LogicalFacts, RestoreTestReport, SqlCheck, ThrowawayOptions, split_statements, test_restore,
+};
+
+use super::Args;
+use super::report::{Tested, Verification};
+
+pub(super) async fn run(
+    context: &Context,
+    args: &Args,
+    opened: &Opened,
+    catalog: &Catalog,
+) -> Result<Verification, Failure> {
+    let checks = checks(&args.check)?;
+    let identities = context.identities().await?;
+    let mut report = Verification::new(opened, catalog);
+    for set in chosen(args, catalog)? {
+        let Some(manifest) = set.manifest.as_deref() else { continue };
+        let throwaway = throwaway(context, args, manifest)?;
+        let outcome = test_restore(
+            &opened.repositories,
+            manifest,
+            &identities,
+            &checks,
+            &throwaway,
+            &context.progress,
+            &context.cancel,
+        )
+        .await;
+        if context.cancel.is_cancelled() {
+            return Err(Failure::cancelled());
+        }
+        let (proof, tested) = conclude(context, manifest, outcome);
+        if let (Some(proof), false) = (proof, args.no_proof) {
+            for copy in &set.copies {
+                let Some(repository) = opened.repositories.member(&copy.repository) else { continue };
+                let stored = proof.store(repository).await;
+                report.note_proof(&set.id, stored.map(|_| ()).map_err(Failure::from));
+            }
+        }
+        report.restore_tests.push(tested);
+    }
+    Ok(report)
+}
+
+/// The set that was asked for, or the newest good one of each database.
+fn chosen<'a>(args: &Args, catalog: &'a Catalog) -> Result<Vec<&'a SetSummary>, Failure> {
+    if let Some(id) = &args.set {
+        return Ok(vec![catalog.by_id(id)?]);
+    }
+    let logical = || Filter::default().kind(SetKind::new(SetKind::POSTGRES_LOGICAL));
+    if let Some(database) = &args.database {
+        return Ok(vec![catalog.newest_good(&logical().database(database))?]);
+    }
+    let filter = logical();
+    let databases: BTreeSet<_> = catalog
+        .select(&filter)
+        .filter_map(|set| Some(set.manifest.as_ref()?.source.database.clone()))
+        .collect();
+    if databases.is_empty() {
+        return Ok(vec![catalog.newest_good(&filter)?]);
+    }
+    let newest = databases.iter().map(|database| catalog.newest_good(&logical().database(database)));
+    Ok(newest.collect::<Result<_, _>>()?)
+}
+
+fn throwaway(context: &Context, args: &Args, manifest: &Manifest) -> Result<ThrowawayOptions, Failure> {
+    let facts: LogicalFacts = serde_json::from_value(manifest.facts.clone()).map_err(|_| {
+        Failure::usage(format!(
+            "set {} is no logical PostgreSQL backup; only those can be tested so far",
+            manifest.set
+        ))
+    })?;
+    let temporary = context.environment().get("TMPDIR").map_or("/tmp", String::as_str);
+    let scratch = args.scratch.clone().unwrap_or_else(|| PathBuf::from(temporary));
+    let mut options = ThrowawayOptions::new(facts.server_version_num / 10_000, scratch);
+    options.tools = context.postgres_tools();
+    Ok(options)
+}
+
+fn checks(files: &[PathBuf]) -> Result<Vec<SqlCheck>, Failure> {
+    let mut checks = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
+        for (number, sql) in split_statements(&text).into_iter().enumerate() {
+            checks.push(SqlCheck { name: format!("{} #{}", name(file), number + 1), sql: sql.to_string() });
+        }
+    }
+    Ok(checks)
+}
+
+fn name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The proof to keep, and what to say. A test that could not be done proves nothing.
+fn conclude(
+    context: &Context,
+    manifest: &Manifest,
+    outcome: Result<RestoreTestReport, Error>,
+) -> (Option<Proof>, Tested) {
+    let proof = |passed| {
+        let (stanza, set) = (manifest.stanza.clone(), manifest.set.clone());
+        Proof::new(ProofKind::RestoreTest, stanza, set, crate::TOOL, context.clock.now(), passed)
+    };
+    match outcome {
+        Ok(report) => {
+            let passed = report.passed();
+            (Some(proof(passed).restore(record(&report))), Tested::done(manifest, report))
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            let bad = failure.class() == backstay_backup_core::Class::Data;
+            let proof = bad.then(|| proof(false).problems(vec![Problem::new("*", failure.message())]));
+            (proof, Tested::failed(manifest, &failure))
+        }
+    }
+}
+
+fn record(report: &RestoreTestReport) -> RestoreTest {
+    let millis = |seconds: f64| (seconds * 1000.0).round() as u64;
+    let receipt = &report.receipt;
+    let mut test = RestoreTest::default();
+    test.rto_millis = millis(receipt.rto_seconds);
+    test.facts_compared = receipt.comparison.compared;
+    test.phases = receipt
+        .phases
+        .iter()
+        .map(|phase| Phase { name: phase.name.clone(), millis: millis(phase.seconds) })
+        .collect();
+    test.differences = receipt
+        .comparison
+        .differences
+        .iter()
+        .map(|difference| {
+            format!("{}: expected {}, found {}", difference.fact, difference.expected, difference.found)
+        })
+        .collect();
+    test.checks = report
+        .checks
+        .iter()
+        .map(|check| Check { check: check.name.clone(), passed: check.passed, answer: check.found.clone() })
+        .collect();
+    test
+}
