@@ -10,6 +10,8 @@
 //! before their first byte is delivered, so a damaged copy is replaced by another without anyone noticing. A larger
 //! one is delivered while it is checked: a copy that breaks off is continued from another at the same place, one that
 //! turns out to be damaged is an error, and the next reader of that object tries another copy first.
+//!
+//! Stored bytes are fetched as ranges of 2 MiB, three at a time; a reader needs about 12 MiB.
 
 mod content;
 mod fetch;
@@ -32,7 +34,7 @@ use fetch::Fetch;
 use queue::Queue;
 
 /// Batches of stored bytes between the task that fetches and the thread that reads.
-const QUEUE: usize = 2;
+const QUEUE: usize = 1;
 
 /// The plain content of one object. For blocking threads: reading on an async thread panics.
 ///

@@ -1,10 +1,11 @@
 //! The fetching task: stored bytes from the first good copy, and the next one when that fails.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Sender;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -20,8 +21,11 @@ use crate::store::StoreError;
 
 /// Stored objects up to this size are verified before their first byte is passed on.
 const VERIFIED_FIRST: u64 = 4 << 20;
-/// Bytes that are hashed and passed on together.
-const BATCH: usize = 1 << 20;
+/// Bytes that are asked for, hashed and passed on together.
+const RANGE: u64 = 2 << 20;
+/// Ranges asked for at the same time. One reader has at most three more in memory: one being passed on, one in
+/// the queue, one with the consumer.
+const IN_FLIGHT: usize = 3;
 
 /// The repositories that bytes of this object were taken from.
 #[derive(Clone)]
@@ -140,37 +144,29 @@ impl Fetch {
 
     /// Takes one copy from where the one before broke off to its end.
     async fn copy(&self, repository: &Repository, progress: &mut Progress) -> Result<(), Leave> {
+        let ranges = ranges(progress.offset, self.entry.stored);
+        let mut batches = stream::iter(ranges).map(|range| self.batch(repository, range)).buffered(IN_FLIGHT);
+        while let Some(batch) = batches.next().await {
+            progress.pass(batch?).await?;
+        }
+        Ok(())
+    }
+
+    /// One range as a whole: a slow consumer then holds no connection open for more than what comes next.
+    async fn batch(&self, repository: &Repository, range: Range<u64>) -> Result<Vec<Bytes>, Leave> {
         let stored = self.entry.stored;
-        // An empty range cannot be asked for everywhere.
-        let range = (progress.offset > 0).then_some(progress.offset..stored);
-        let result = repository.store().get(&self.key, range).await.map_err(Leave::Store)?;
+        // An empty range cannot be asked for, and a small object needs none.
+        let asked = (range != (0..stored)).then(|| range.clone());
+        let result = repository.store().get(&self.key, asked).await.map_err(Leave::Store)?;
         if result.meta.size != stored {
             return Err(Leave::Damaged(format!("{} bytes long instead of {stored}", result.meta.size)));
         }
-        let mut body = result.body;
-        let mut batch = Vec::new();
-        let mut size = 0;
-        loop {
-            let chunk = body.next().await;
-            let ended = !matches!(chunk, Some(Ok(_)));
-            if let Some(Ok(chunk)) = &chunk {
-                size += chunk.len();
-                batch.push(chunk.clone());
-            }
-            if size >= BATCH || (ended && size > 0) {
-                progress.pass(std::mem::take(&mut batch), size, stored).await?;
-                size = 0;
-            }
-            match chunk {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(Leave::Store(error)),
-                None if progress.offset == stored => return Ok(()),
-                None => {
-                    let offset = progress.offset;
-                    return Err(Leave::Damaged(format!("it ends after {offset} of {stored} bytes")));
-                }
-            }
+        let batch: Vec<Bytes> = result.body.try_collect().await.map_err(Leave::Store)?;
+        let end = range.start + len(&batch);
+        if end != range.end {
+            return Err(Leave::Damaged(format!("it ends after {end} of {stored} bytes")));
         }
+        Ok(batch)
     }
 
     /// Compares the digest: nothing if it is right, the problem if another copy may be tried.
@@ -202,12 +198,8 @@ impl Fetch {
 
 impl Progress {
     /// Hashes a batch and passes it on.
-    async fn pass(&mut self, batch: Vec<Bytes>, size: usize, stored: u64) -> Result<(), Leave> {
-        let end = self.offset + size as u64;
-        if end > stored {
-            return Err(Leave::Damaged(format!("it goes on after {stored} bytes")));
-        }
-        self.offset = end;
+    async fn pass(&mut self, batch: Vec<Bytes>) -> Result<(), Leave> {
+        self.offset += len(&batch);
         self.digest.update(batch.clone()).await;
         match &mut self.held {
             Some(held) => held.extend(batch),
@@ -215,6 +207,18 @@ impl Progress {
         }
         Ok(())
     }
+}
+
+fn len(batch: &[Bytes]) -> u64 {
+    batch.iter().map(|chunk| chunk.len() as u64).sum()
+}
+
+/// What to ask for, in order; an empty object is one empty range.
+fn ranges(offset: u64, stored: u64) -> impl Iterator<Item = Range<u64>> {
+    let step = usize::try_from(RANGE).expect("a range fits memory");
+    let starts = (offset..stored).step_by(step);
+    let empty = (stored == 0).then_some(0);
+    starts.chain(empty).map(move |start| start..stored.min(start + RANGE))
 }
 
 /// A digest that is computed on blocking threads while the next bytes are fetched.
