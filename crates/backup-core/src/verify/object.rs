@@ -1,8 +1,10 @@
 //! One object: every stored byte, and what it decodes to when that is asked for.
 
+use std::error::Error as _;
 use std::io::Read;
 
 use futures::TryStreamExt;
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -36,12 +38,27 @@ impl Finding {
     pub(super) fn of(error: &StoreError) -> Self {
         match error {
             StoreError::Absent { .. } => Self::Bad("it is missing".to_owned()),
-            StoreError::Checksum { .. } | StoreError::Failed { .. } => {
-                Self::Bad(format!("it cannot be read: {}", describe(error)))
-            }
+            StoreError::Checksum { .. } => Self::Bad(format!("it cannot be read: {}", describe(error))),
+            _ if is_bad_medium(error) => Self::Bad(format!("it cannot be read: {}", describe(error))),
+            // Wrong credentials or an archived object say nothing about the bytes, and a bad proof would stop restores.
             _ => Self::Unchecked(describe(error)),
         }
     }
+}
+
+/// Whether a disk says that it lost the bytes.
+fn is_bad_medium(error: &StoreError) -> bool {
+    let lost = |errno: Errno| matches!(errno, Errno::IO | Errno::BADMSG | Errno::UCLEAN);
+    let mut below = error.source();
+    while let Some(error) = below {
+        let errno = error.downcast_ref::<Errno>().copied();
+        let errno = errno.or_else(|| Errno::from_io_error(error.downcast_ref::<std::io::Error>()?));
+        if errno.is_some_and(lost) {
+            return true;
+        }
+        below = error.source();
+    }
+    false
 }
 
 /// Reads an object whole; returns the number of stored bytes.
@@ -135,4 +152,23 @@ async fn decode(
         Ok(error) => error,
         Err(error) => Error::Source { object: entry.name.clone(), source: error },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_disk_that_lost_bytes_makes_an_unreadable_object_bad() {
+        let failed = |errno: i32| StoreError::Failed {
+            op: "read",
+            what: "main/sets/x".to_owned(),
+            source: Box::new(std::io::Error::from_raw_os_error(errno)),
+        };
+        assert!(matches!(Finding::of(&failed(5)), Finding::Bad(_)));
+        assert!(matches!(Finding::of(&failed(22)), Finding::Unchecked(_)));
+        let archived =
+            StoreError::Failed { op: "read", what: "x".to_owned(), source: "InvalidObjectState".into() };
+        assert!(matches!(Finding::of(&archived), Finding::Unchecked(_)));
+    }
 }

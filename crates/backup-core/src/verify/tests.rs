@@ -178,7 +178,7 @@ async fn what_cannot_be_read_is_neither_good_nor_bad() {
     let before = fault.calls().len() as u64;
     verify_set(&site.repositories, &stanza(), &catalog.sets[0], &full()).await;
     let calls = fault.calls().len() as u64 - before;
-    for kind in [ErrorKind::Temporary, ErrorKind::Denied, ErrorKind::Missing] {
+    for kind in [ErrorKind::Temporary, ErrorKind::Denied, ErrorKind::Missing, ErrorKind::Failed] {
         for call in 1..=calls {
             fault.on_call(fault.calls().len() as u64 + call, Mishap::Error(kind));
             let report = verify_set(&site.repositories, &stanza(), &catalog.sets[0], &full()).await;
