@@ -3,7 +3,7 @@
 //! Many services accept the headers of conditional writes, checksums or object lock and ignore them, and answer 200.
 //! The doctor therefore does the thing and looks at what happened: it writes a few small objects below
 //! `probe/<name>/`, provokes every refusal, and removes what it may. It works on any
-//! [`ObjectStore`], local directories too; a store that speaks S3 can be asked more ([`S3Probe`]).
+//! [`ObjectStore`](backstay_backup_core::store::ObjectStore), local directories too; a store that speaks S3 can be asked more ([`S3Probe`]).
 //!
 //! ```text
 //! round trip ──fails──▶ everything unknown, with the reason
