@@ -15,10 +15,13 @@ use serde::Serialize;
 
 /// Backs up PostgreSQL databases and notes every fact needed to prove a restore.
 ///
-/// Streams pg_dump into the repositories; local disk is never used. Cron, every day at two:
-///   0 2 * * *  backup-database --config /etc/backstay/backstay.toml
+/// Streams pg_dump into the repositories; local disk is never used.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(
+    version,
+    after_help = "Every night at two, from cron:\n  \
+    0 2 * * *  backup-database --config /etc/backstay/backstay.toml"
+)]
 pub struct Args {
     /// Database; repeatable [default: that of the URL or configuration]
     #[arg(long = "database", value_name = "NAME")]

@@ -19,7 +19,7 @@ use report::Verification;
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Every night everything that was not read for a week, and once a week a real restore:\n  \
+    after_help = "Every night what was not read for a week, and once a week a real restore:\n  \
     41 3 * * *  verify-backups --full --recheck-after 7d --config /etc/backstay/backstay.toml\n  \
     41 5 * * 6  verify-backups --restore-test --config /etc/backstay/backstay.toml"
 )]
@@ -42,11 +42,10 @@ pub struct Args {
     /// Objects read at the same time in each repository
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// Restores into a throwaway server of this machine and compares every fact: the set of --set, or the
-    /// newest good one of each database
+    /// Restores into a throwaway server and compares; --set, or the newest good set of each database
     #[arg(long)]
     restore_test: bool,
-    /// SQL file; each query must return a row whose first column is neither null nor false; repeatable
+    /// SQL file whose queries must return a row that begins with neither null nor false; repeatable
     #[arg(long, value_name = "FILE", requires = "restore_test")]
     check: Vec<PathBuf>,
     /// Folder for the throwaway server [default: the system's temporary folder]

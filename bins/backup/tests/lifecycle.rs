@@ -194,6 +194,7 @@ fn sigterm_ends_a_backup_in_order_and_no_set_appears() {
             "-c",
             "BEGIN; LOCK TABLE gate IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)",
         ])
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
@@ -215,7 +216,10 @@ fn sigterm_ends_a_backup_in_order_and_no_set_appears() {
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["error"]["message"], "stopped by a signal");
-    holder.kill().unwrap();
+    // A backend that waits for a lock notices that its client is gone when it gets the lock.
+    let open_gate =
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted";
+    server.psql("shop", open_gate).unwrap();
     holder.wait().unwrap();
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('backstay', 'pg_dump')";
     until(|| server.psql("postgres", sessions).unwrap().trim() == "0");

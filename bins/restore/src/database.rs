@@ -15,10 +15,13 @@ use serde::Serialize;
 /// Restores a database and proves that it is equal to what was backed up.
 ///
 /// The target must be new or empty; --replace fills a database beside it and swaps at the end. Every stored byte is
-/// checked before anything is touched, every fact is compared before the swap. A weekly drill by cron:
-///   0 4 * * 0  restore-database --config /etc/backstay/backstay.toml --target-database drill --replace --drop-old
+/// checked before anything is touched, every fact is compared before the swap.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(
+    version,
+    after_help = "A drill every week, from cron:\n  \
+    0 4 * * 0  restore-database --config /etc/backstay/backstay.toml --target-database drill --replace --drop-old"
+)]
 pub struct Args {
     /// The set, or the beginning of its id [default: the newest good one]
     #[arg(long, value_name = "ID")]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use backstay_backup_core::Class;
 use backstay_backup_core::config::{Config, ConfigFile, DEFAULT_PATH};
+use clap::{Arg, ArgAction};
 use indicatif::MultiProgress;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,8 @@ use crate::{logging, output};
 
 /// Time for an orderly end after a signal, before the action is dropped.
 const ORDERLY_END: Duration = Duration::from_secs(30);
+/// Widest line of a help.
+const WIDTH: usize = 110;
 /// Time for blocking work that nobody waits for any more.
 const STRAGGLERS: Duration = Duration::from_secs(2);
 
@@ -35,7 +38,8 @@ const STRAGGLERS: Duration = Duration::from_secs(2);
 pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>) -> ExitCode {
     std::panic::set_hook(Box::new(explain_panic));
     let json = std::env::args_os().any(|arg| arg == "--json");
-    let arguments = match A::try_parse() {
+    let parsed = command::<A>().try_get_matches().and_then(|matches| A::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error, json).into(),
     };
@@ -56,6 +60,19 @@ pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, F
         }
     };
     exit.into()
+}
+
+/// The program's arguments with one help for both flags, the short form: it fits a screen.
+fn command<A: Arguments>() -> clap::Command {
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).help("Prints this help");
+    let version =
+        Arg::new("version").short('V').long("version").action(ArgAction::Version).help("Prints the version");
+    A::command()
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .max_term_width(WIDTH)
+        .arg(help)
+        .arg(version)
 }
 
 /// Help and version are answers; anything else that clap says is a usage error.

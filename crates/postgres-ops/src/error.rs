@@ -173,7 +173,7 @@ impl Classified for Error {
                 ));
             }
             Self::Target { .. } => {
-                "give another name with --target, or --replace, which keeps the old database under another name"
+                "give another name with --target-database, or --replace, which keeps the old database under another name"
             }
             Self::NotEqual { .. } => {
                 "do not use the restored database; restore another set and verify this one"

@@ -82,6 +82,9 @@ fn throwaway(context: &Context, args: &Args, manifest: &Manifest) -> Result<Thro
     })?;
     let temporary = context.environment().get("TMPDIR").map_or("/tmp", String::as_str);
     let scratch = args.scratch.clone().unwrap_or_else(|| PathBuf::from(temporary));
+    // The server's programs run in another folder, and perhaps under another account.
+    let scratch = std::path::absolute(&scratch)
+        .map_err(|error| Failure::usage(format!("cannot use folder {}: {error}", scratch.display())))?;
     let mut options = ThrowawayOptions::new(facts.server_version_num / 10_000, scratch);
     options.tools = context.postgres_tools();
     Ok(options)
