@@ -18,6 +18,7 @@ use serde::Serialize;
 /// Streams pg_dump into the repositories; local disk is never used.
 #[derive(Debug, Parser)]
 #[command(
+    name = "backup-database",
     version,
     after_help = "Every night at two, from cron:\n  \
     0 2 * * *  backup-database --config /etc/backstay/backstay.toml"

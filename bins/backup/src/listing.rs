@@ -18,6 +18,7 @@ use serde::Serialize;
 /// Ends with 1 when there is no good set.
 #[derive(Debug, Parser)]
 #[command(
+    name = "list-backups",
     version,
     after_help = "Every hour, from cron, loud when the newest good backup is older than a day:\n  \
     5 * * * *  list-backups --repository /var/backups/shop --newer-than 1d >/dev/null"

@@ -17,6 +17,7 @@ use report::{Holding, Planned, Pruned};
 /// Never the newest good set, a set on hold, or one that another needs. Without any rule every set stays.
 #[derive(Debug, Parser)]
 #[command(
+    name = "prune-backups",
     version,
     after_help = "Every night after the backup, from cron:\n  \
     37 4 * * *  prune-backups --repository /var/backups/shop --keep-within 30d --keep-monthly 12"

@@ -15,6 +15,7 @@ use serde::Serialize;
 /// is unsafe, 5 when something could not be found out.
 #[derive(Debug, Parser)]
 #[command(
+    name = "check-storage",
     version,
     after_help = "Every week, from cron, because permissions change:\n  \
     7 4 * * 0  check-storage --config /etc/backstay/backstay.toml"

@@ -18,6 +18,7 @@ use report::Verification;
 /// By default existence and size of every object. Ends with 3 when anything is damaged.
 #[derive(Debug, Parser)]
 #[command(
+    name = "verify-backups",
     version,
     after_help = "Every night what was not read for a week, and once a week a real restore:\n  \
     41 3 * * *  verify-backups --full --recheck-after 7d --config /etc/backstay/backstay.toml\n  \

@@ -18,6 +18,7 @@ use serde::Serialize;
 /// checked before anything is touched, every fact is compared before the swap.
 #[derive(Debug, Parser)]
 #[command(
+    name = "restore-database",
     version,
     after_help = "A drill every week, from cron:\n  \
     0 4 * * 0  restore-database --config /etc/backstay/backstay.toml --target-database drill --replace --drop-old"
