@@ -109,7 +109,8 @@ impl Multipart for S3Store {
             self.refuse_existing(key).await?;
         }
         let date = ServerDate::default();
-        match self.call(0, call.customize().interceptor(date.clone()).send()).await {
+        let limit = inner.options.timeouts.completion(parts.len());
+        match self.call_within(limit, call.customize().interceptor(date.clone()).send()).await {
             Ok(reply) => {
                 let etag = reply.e_tag().map(|tag| ETag(tag.to_owned()));
                 self.written(key, size, etag, date.get()).await

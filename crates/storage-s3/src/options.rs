@@ -244,7 +244,8 @@ pub enum PayloadSigning {
 pub struct Timeouts {
     /// For a connection to be made.
     pub connect: Duration,
-    /// For an answer to begin, besides the time that the request's body needs.
+    /// For an answer, besides the time that the request's body needs. Completing an upload may take four times as
+    /// long, and 50 ms more for each part.
     pub reply: Duration,
     /// For the next bytes of a body to arrive. Time in which the reader does not ask does not count.
     pub idle: Duration,
@@ -296,5 +297,13 @@ impl Timeouts {
     /// The limit of a call that sends this many bytes.
     pub(crate) fn limit(&self, bytes: u64) -> Duration {
         self.reply.saturating_add(Duration::from_secs(bytes / self.slowest_upload.max(1)))
+    }
+
+    /// The limit of a completion: S3 puts large objects together before it answers, which takes minutes for thousands
+    /// of parts.
+    pub(crate) fn completion(&self, parts: usize) -> Duration {
+        self.reply.saturating_mul(4).saturating_add(
+            Duration::from_millis(50).saturating_mul(u32::try_from(parts).unwrap_or(u32::MAX)),
+        )
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -81,7 +82,14 @@ impl S3Store {
         F: Future<Output = Result<T, SdkError<E, Response>>> + Send,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let limit = self.inner.options.timeouts.limit(bytes);
+        self.call_within(self.inner.options.timeouts.limit(bytes), call).await
+    }
+
+    pub(crate) async fn call_within<T, E, F>(&self, limit: Duration, call: F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, SdkError<E, Response>>> + Send,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
         match tokio::time::timeout(limit, Box::pin(call)).await {
             Ok(result) => result.map_err(|error| failure(&error)),
             Err(_) => Err(Failure::temporary(format!("no answer within {} s", limit.as_secs_f32()))),
@@ -332,7 +340,7 @@ fn body_stream(
     key: Key,
     body: ByteStream,
     len: u64,
-    idle: std::time::Duration,
+    idle: Duration,
 ) -> BoxStream<'static, Result<Bytes, StoreError>> {
     let cut = |key: &Key, text: String| StoreError::Temporary {
         op: "read",
@@ -406,7 +414,7 @@ mod tests {
     async fn a_body_that_ends_early_is_an_error() {
         let key = Key::parse("a").unwrap();
         let body = ByteStream::from_static(b"12345");
-        let idle = std::time::Duration::from_secs(1);
+        let idle = Duration::from_secs(1);
         let chunks: Vec<_> = body_stream(key, body, 6, idle).collect().await;
         assert!(chunks[0].is_ok());
         assert!(chunks[1].as_ref().unwrap_err().is_temporary());
