@@ -22,10 +22,10 @@ use crate::store::StoreError;
 /// Stored objects up to this size are verified before their first byte is passed on.
 const VERIFIED_FIRST: u64 = 4 << 20;
 /// Bytes that are asked for, hashed and passed on together.
-const RANGE: u64 = 2 << 20;
+const RANGE: u64 = 1 << 20;
 /// Ranges asked for at the same time. One reader has at most three more in memory: one being passed on, one in
 /// the queue, one with the consumer.
-const IN_FLIGHT: usize = 3;
+const IN_FLIGHT: usize = 2;
 
 /// The repositories that bytes of this object were taken from.
 #[derive(Clone)]
