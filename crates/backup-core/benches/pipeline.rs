@@ -144,7 +144,7 @@ async fn data_path(
         let feeding = std::thread::spawn(move || {
             data.chunks(64 << 10).for_each(|chunk| sender.write_all(chunk).unwrap());
         });
-        let entry = writer.object("rows", Codec::Zstd, read_frames(receiver, frame)).await;
+        let entry = writer.object("rows", Codec::Zstd, read_frames(receiver, writer.frame_buffers())).await;
         feeding.join().unwrap();
         entry
     } else {

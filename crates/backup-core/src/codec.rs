@@ -39,9 +39,9 @@ impl Compressed {
 }
 
 impl Compressors {
-    /// Compressors for a zstd level (gzip takes the nearest of its own), of which `keep` idle ones are kept.
-    pub(crate) fn new(level: i32, keep: usize) -> Self {
-        Self { level, idle: Mutex::default(), outputs: Pool::new(keep) }
+    /// Compressors for a zstd level; gzip takes the nearest of its own.
+    pub(crate) fn new(level: i32) -> Self {
+        Self { level, idle: Mutex::default(), outputs: Pool::default() }
     }
 
     /// Compresses one frame; blocks for milliseconds.
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn round_trip(codec: Codec, frames: &[&'static [u8]]) -> Vec<u8> {
-        let compressors = Compressors::new(3, 2);
+        let compressors = Compressors::new(3);
         let mut stored = Vec::new();
         for frame in frames {
             let output = compressors.compress(codec, Bytes::from_static(frame)).unwrap();
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn zstd_frames_carry_their_length_and_a_checksum() {
-        let frame = Compressors::new(3, 1).compress(Codec::Zstd, Bytes::from_static(&[7; 1000])).unwrap();
+        let frame = Compressors::new(3).compress(Codec::Zstd, Bytes::from_static(&[7; 1000])).unwrap();
         let frame = frame.as_slice();
         assert_eq!(zstd::zstd_safe::get_frame_content_size(frame).unwrap(), Some(1000));
         assert_eq!(frame[4] & 0b100, 0b100, "the checksum flag of the frame header");

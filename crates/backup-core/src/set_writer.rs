@@ -27,6 +27,7 @@ use crate::encryption::Recipients;
 use crate::error::Error;
 use crate::id::{SetId, Stanza};
 use crate::manifest::{Codec, FORMAT_MAJOR, Manifest, ObjectEntry, SetKind, Source};
+use crate::pipeline::FrameBuffers;
 use crate::replicas::Repositories;
 use crate::repository::layout;
 use crate::store::Attributes;
@@ -114,19 +115,19 @@ impl SetSpec {
 /// How data is compressed and cut, which decides speed and memory.
 ///
 /// Memory is at most `workers × 2 × frame + (parts_in_flight + 1) × part_size` for a set (with one worker as with
-/// two), plus one frame and, beyond the first, one part for every object written at the same time: 44 MiB for one
-/// object with the defaults on two cores. An object beyond half of a store's part numbers (40 GiB on S3) has growing
+/// two), plus, for every object written at the same time, the frames that its source holds and, beyond the first, one
+/// part: 27 MiB for one object read by [`crate::pipeline::read_frames`] with the defaults on two cores. An object beyond half of a store's part numbers (25 GiB on S3) has growing
 /// parts and needs accordingly more.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DataPath {
     /// Compression level of zstd, 3 by default; gzip takes the nearest of its own (1 to 9).
     pub level: i32,
-    /// Plain bytes of a frame, 4 MiB by default; smaller frames compress worse, larger ones cost memory.
+    /// Plain bytes of a frame, 2 MiB by default; smaller frames compress worse, larger ones cost memory.
     pub frame: usize,
     /// Frames compressed or being put into parts at the same time; the number of cores by default.
     pub workers: usize,
-    /// Bytes of a part, 8 MiB by default.
+    /// Bytes of a part, 5 MiB by default, the least that S3 takes.
     pub part_size: u64,
     /// Parts being uploaded at the same time, 2 by default.
     pub parts_in_flight: usize,
@@ -135,7 +136,7 @@ pub struct DataPath {
 impl Default for DataPath {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { level: 3, frame: 4 << 20, workers, part_size: 8 << 20, parts_in_flight: 2 }
+        Self { level: 3, frame: 2 << 20, workers, part_size: 5 << 20, parts_in_flight: 2 }
     }
 }
 
@@ -264,6 +265,13 @@ impl SetWriter {
     #[must_use]
     pub fn id(&self) -> &SetId {
         &self.id
+    }
+
+    /// Memory for the chunks given to [`SetWriter::object`]: chunks made of these buffers, filled to their size, are
+    /// not copied, and no more memory is held than is in flight.
+    #[must_use]
+    pub fn frame_buffers(&self) -> FrameBuffers {
+        self.machine.buffers().clone()
     }
 
     /// Stores a stream as one object of the set, in every repository. Several calls may run at the same time; they

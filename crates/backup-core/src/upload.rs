@@ -31,7 +31,7 @@ const ABORT_TIME: Duration = Duration::from_secs(15);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UploadOptions {
-    /// Bytes of a part, 8 MiB by default; raised to the store's smallest part.
+    /// Bytes of a part, 5 MiB by default; raised to the store's smallest part.
     pub part_size: u64,
     /// Parts being stored at the same time, 2 by default. Memory is bounded by one part more than this.
     pub parts_in_flight: usize,
@@ -39,7 +39,7 @@ pub struct UploadOptions {
 
 impl Default for UploadOptions {
     fn default() -> Self {
-        Self { part_size: 8 << 20, parts_in_flight: 2 }
+        Self { part_size: 5 << 20, parts_in_flight: 2 }
     }
 }
 

@@ -24,8 +24,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 const ROOT: &str = "BACKSTAY_TEST_MEMORY_ROOT";
 const TOTAL: u64 = 1 << 30;
-/// The promise for a whole process with the defaults on two cores.
-const BOUND_KIB: u64 = 64 << 10;
+/// Of the 64 MiB that a whole process may take, this much is for data; the rest is for TLS, SQL and AWS clients.
+const BOUND_KIB: u64 = 48 << 10;
 
 /// Bytes that nothing can compress.
 struct Noise {
@@ -64,12 +64,11 @@ async fn write(repositories: &Repositories, streams: u64) -> (Manifest, Vec<Obje
     let spec = SetSpec::new(SetKind::new("test"), Stanza::parse("main").unwrap(), "test")
         .recipients(Recipients::none());
     let path = DataPath::default().workers(2);
-    let frame = path.frame;
     let writer = SetWriter::begin(repositories, spec, path).await.unwrap();
     let names: Vec<_> = (0..streams).map(|n| format!("noise-{n}")).collect();
     let writes = names.iter().zip(1..).map(|(name, seed)| {
         let noise = Noise { left: TOTAL / streams, state: seed };
-        writer.object(name, Codec::Zstd, read_frames(noise, frame))
+        writer.object(name, Codec::Zstd, read_frames(noise, writer.frame_buffers()))
     });
     let entries = futures::future::try_join_all(writes).await.unwrap();
     let receipt = writer.commit(SetContents::new(Timestamp::UNIX_EPOCH, entries.clone())).await.unwrap();
@@ -117,11 +116,11 @@ fn measure(test: &str, streams: u64) {
 }
 
 #[test]
-fn one_stream_of_a_gibibyte_fits_64_mebibytes() {
-    measure("one_stream_of_a_gibibyte_fits_64_mebibytes", 1);
+fn one_stream_of_a_gibibyte_fits_48_mebibytes() {
+    measure("one_stream_of_a_gibibyte_fits_48_mebibytes", 1);
 }
 
 #[test]
-fn two_streams_at_once_fit_64_mebibytes() {
-    measure("two_streams_at_once_fit_64_mebibytes", 2);
+fn two_streams_at_once_fit_48_mebibytes() {
+    measure("two_streams_at_once_fit_48_mebibytes", 2);
 }

@@ -1,29 +1,20 @@
 //! Large buffers that are used again.
 //!
 //! Blocks of megabytes that are freed by one thread and allocated by another make an allocator keep far more memory
-//! than is in use at any time. A pool keeps the peak at what is really in flight.
+//! than is in use at any time. A pool keeps the peak at what is really in flight; one pool for all streams of a set
+//! keeps it at what is in flight together.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Buffers waiting for their next use, at most `keep` of them.
-#[derive(Clone, Debug)]
-pub(crate) struct Pool(Arc<Shelf>);
-
-#[derive(Debug)]
-struct Shelf {
-    keep: usize,
-    idle: Mutex<Vec<Vec<u8>>>,
-}
+/// Buffers waiting for their next use: as many as were ever in use at the same time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Pool {
-    pub(crate) fn new(keep: usize) -> Self {
-        Self(Arc::new(Shelf { keep, idle: Mutex::default() }))
-    }
-
     /// An empty buffer with room for `capacity` bytes.
     pub(crate) fn take(&self, capacity: usize) -> Buffer {
-        let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut bytes = idle.unwrap_or_default();
         if bytes.capacity() < capacity {
             // A fresh block: growing the old one would copy what nobody needs.
@@ -33,9 +24,34 @@ impl Pool {
     }
 }
 
-/// A buffer that goes back to its pool when it is dropped.
+/// Buffers of the frame size of a set, for whoever feeds it; see [`crate::set_writer::SetWriter::frame_buffers`].
+#[derive(Clone, Debug)]
+pub struct FrameBuffers {
+    pool: Pool,
+    size: usize,
+}
+
+impl FrameBuffers {
+    pub(crate) fn new(size: usize) -> Self {
+        Self { pool: Pool::default(), size }
+    }
+
+    /// An empty buffer with room for one frame.
+    #[must_use]
+    pub fn take(&self) -> Buffer {
+        self.pool.take(self.size)
+    }
+
+    /// Bytes of a frame.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+}
+
+/// A buffer that goes back to its pool when it is dropped. `Bytes::from_owner` makes a chunk of it.
 #[derive(Debug)]
-pub(crate) struct Buffer {
+pub struct Buffer {
     bytes: Vec<u8>,
     pool: Pool,
 }
@@ -64,10 +80,8 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        let shelf = &self.pool.0;
-        let mut idle = shelf.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < shelf.keep && bytes.capacity() > 0 {
-            idle.push(bytes);
+        if bytes.capacity() > 0 {
+            self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
         }
     }
 }
@@ -78,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_dropped_buffer_is_used_again_and_empty() {
-        let pool = Pool::new(1);
+        let pool = Pool::default();
         let mut buffer = pool.take(100);
         buffer.extend_from_slice(b"old");
         let address = buffer.as_ptr();
@@ -86,12 +100,5 @@ mod tests {
         let again = pool.take(50);
         assert!(again.is_empty());
         assert_eq!(again.as_ptr(), address);
-    }
-
-    #[test]
-    fn no_more_than_asked_are_kept() {
-        let pool = Pool::new(1);
-        drop((pool.take(10), pool.take(10)));
-        assert_eq!(pool.0.idle.lock().unwrap().len(), 1);
     }
 }

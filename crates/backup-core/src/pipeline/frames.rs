@@ -7,22 +7,20 @@ use bytes::{BufMut, Bytes};
 use futures::{Stream, StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::buffers::{Buffer, Pool};
+use super::buffers::{Buffer, FrameBuffers};
 
-/// Reads a pipe, socket or file as chunks of exactly `frame` bytes (the last may be shorter).
-///
-/// Chunks of the frame size of the [`crate::set_writer::DataPath`] go through it without being copied again. Their
-/// memory is used again once they are dropped: it stays at one chunk more than the consumer holds.
+/// Reads a pipe, socket or file as chunks of exactly one frame (the last may be shorter), which go through the set
+/// without being copied again.
 ///
 /// # Errors
 /// The reader's own error ends the stream.
-pub fn read_frames<R>(reader: R, frame: usize) -> impl Stream<Item = io::Result<Bytes>> + Send
+pub fn read_frames<R>(reader: R, buffers: FrameBuffers) -> impl Stream<Item = io::Result<Bytes>> + Send
 where
     R: AsyncRead + Send + Unpin,
 {
-    let pool = Pool::new(4);
+    let frame = buffers.size();
     stream::try_unfold(reader, move |mut reader| {
-        let mut buffer = pool.take(frame);
+        let mut buffer = buffers.take();
         async move {
             while buffer.len() < frame {
                 let room = frame - buffer.len();
@@ -41,17 +39,16 @@ where
 /// collected with a single copy.
 pub(crate) struct Frames<S> {
     input: Pin<Box<S>>,
-    size: usize,
-    pool: Pool,
+    buffers: FrameBuffers,
     collected: Option<Buffer>,
     rest: Bytes,
     ended: bool,
 }
 
 impl<S: Stream<Item = io::Result<Bytes>>> Frames<S> {
-    pub(crate) fn new(input: S, size: usize, pool: Pool) -> Self {
+    pub(crate) fn new(input: S, buffers: FrameBuffers) -> Self {
         let input = Box::pin(input);
-        Self { input, size, pool, collected: None, rest: Bytes::new(), ended: false }
+        Self { input, buffers, collected: None, rest: Bytes::new(), ended: false }
     }
 
     /// The next frame, `None` at the end.
@@ -74,16 +71,17 @@ impl<S: Stream<Item = io::Result<Bytes>>> Frames<S> {
 
     /// A full frame from what is at hand; `rest` is empty when there is none.
     fn cut(&mut self) -> Option<Bytes> {
-        if self.collected.is_none() && self.rest.len() >= self.size {
-            return Some(self.rest.split_to(self.size));
+        let size = self.buffers.size();
+        if self.collected.is_none() && self.rest.len() >= size {
+            return Some(self.rest.split_to(size));
         }
         if self.rest.is_empty() {
             return None;
         }
-        let collected = self.collected.get_or_insert_with(|| self.pool.take(self.size));
-        let taken = self.rest.split_to((self.size - collected.len()).min(self.rest.len()));
+        let collected = self.collected.get_or_insert_with(|| self.buffers.take());
+        let taken = self.rest.split_to((size - collected.len()).min(self.rest.len()));
         collected.extend_from_slice(&taken);
-        if collected.len() < self.size {
+        if collected.len() < size {
             self.rest = Bytes::new();
             return None;
         }
@@ -103,7 +101,7 @@ mod tests {
     }
 
     async fn frames_of(chunks: Vec<Bytes>, size: usize) -> Vec<Bytes> {
-        let mut frames = Frames::new(stream::iter(chunks.into_iter().map(Ok)), size, Pool::new(2));
+        let mut frames = Frames::new(stream::iter(chunks.into_iter().map(Ok)), FrameBuffers::new(size));
         let mut all = Vec::new();
         while let Some(frame) = frames.next().await {
             all.push(frame.unwrap());
@@ -136,7 +134,7 @@ mod tests {
     #[test]
     fn a_reader_is_cut_into_full_frames() {
         let content = [3; 25];
-        let frames: Vec<_> = run(read_frames(&content[..], 10).try_collect()).unwrap();
+        let frames: Vec<_> = run(read_frames(&content[..], FrameBuffers::new(10)).try_collect()).unwrap();
         assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), [10, 10, 5]);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct PartBudget {
 impl PartBudget {
     /// Room for `parts` parts.
     pub(crate) fn new(parts: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(parts)), pool: Pool::new(parts) }
+        Self { room: Arc::new(Semaphore::new(parts)), pool: Pool::default() }
     }
 
     /// What one object takes out of the budget.

@@ -20,9 +20,9 @@ use crate::encryption::Recipients;
 use crate::error::Error;
 use crate::key::Key;
 use crate::manifest::Codec;
+use crate::pipeline::FrameBuffers;
 use crate::pipeline::Frames;
 use crate::pipeline::assembler::{Assembler, Stored};
-use crate::pipeline::buffers::Pool;
 use crate::pipeline::parts::{Part, PartBudget, Share};
 use crate::pipeline::room::{FrameBudget, FrameRoom};
 use crate::store::Attributes;
@@ -33,9 +33,8 @@ const INLINE: usize = 16 << 10;
 
 /// What all objects of a set share: workers, budgets, buffers.
 pub(super) struct Machine {
-    frame: usize,
     frames: FrameBudget,
-    frame_pool: Pool,
+    buffers: FrameBuffers,
     compressors: Arc<Compressors>,
     budget: PartBudget,
     recipients: Recipients,
@@ -76,16 +75,20 @@ impl Machine {
         // With a single frame, compression and assembly would take turns.
         let depth = path.workers.max(2);
         Ok(Self {
-            frame: path.frame,
             frames: FrameBudget::new(depth, path.frame),
-            frame_pool: Pool::new(depth),
-            compressors: Arc::new(Compressors::new(path.level, depth)),
+            buffers: FrameBuffers::new(path.frame),
+            compressors: Arc::new(Compressors::new(path.level)),
             budget: PartBudget::new(path.parts_in_flight + 1),
             recipients,
             attributes,
             upload: UploadOptions::default().part_size(path.part_size).parts_in_flight(path.parts_in_flight),
             depth,
         })
+    }
+
+    /// Buffers for whoever feeds [`Machine::store`].
+    pub(super) fn buffers(&self) -> &FrameBuffers {
+        &self.buffers
     }
 
     /// Stores `input` as one object.
@@ -125,7 +128,7 @@ impl Machine {
     where
         S: Stream<Item = io::Result<Bytes>> + Send,
     {
-        let mut frames = Frames::new(input, self.frame, self.frame_pool.clone());
+        let mut frames = Frames::new(input, self.buffers.clone());
         let mut next = Some(frames.next().await.unwrap_or_else(|| Ok(Bytes::new()))?);
         while let Some(frame) = next {
             let room = self.frames.room(frame.len(), codec).await.map_err(io::Error::other)?;
@@ -157,7 +160,7 @@ impl Machine {
 impl std::fmt::Debug for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Machine")
-            .field("frame", &self.frame)
+            .field("frame", &self.buffers.size())
             .field("upload", &self.upload)
             .finish_non_exhaustive()
     }

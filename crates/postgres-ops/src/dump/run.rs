@@ -262,9 +262,10 @@ impl Job<'_> {
         let (sender, receiver) = mpsc::channel(1);
         let (large, progress) = (Arc::clone(&self.large), self.progress.clone());
         let scan = ScanOptions::default().digests(self.options.digests);
+        let buffers = self.set.frame_buffers();
         let pumping = tokio::task::spawn_blocking(move || {
             let is_large = |schema: &str, name: &str| large.contains(&(schema.to_owned(), name.to_owned()));
-            pump(pipe, scan, is_large, sender, |bytes| progress.add_bytes(bytes))
+            pump(pipe, &buffers, scan, is_large, sender, |bytes| progress.add_bytes(bytes))
         });
         let stored = self.store(&plan.name, receiver).await;
         let entries = match stored {

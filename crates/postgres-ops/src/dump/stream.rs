@@ -1,7 +1,7 @@
 //! Carries one `pg_dump` stream from its pipe into objects, reading its content on the way. Blocking.
 //!
 //! ```text
-//! pipe → 4 MiB buffers → ArchiveScanner (rows, digests, offsets) → cut at table boundaries → one channel per object
+//! pipe → buffers of a frame → ArchiveScanner (rows, digests, offsets) → cut at table boundaries → one channel per object
 //! ```
 //!
 //! A large table begins a new object and so does whatever follows it, so that a restore can fetch one table without
@@ -9,13 +9,12 @@
 
 use std::io::{self, Read};
 
+use backstay_backup_core::pipeline::FrameBuffers;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::archive::{ArchiveError, ArchiveFacts, ArchiveScanner, Boundary, DumpId, ScanOptions};
 
-/// Bytes read at once; also the size of a compressed frame.
-pub(crate) const BUFFER: usize = 4 << 20;
 /// An object that has this many plain bytes ends at the next table.
 const ENOUGH: u64 = 256 << 20;
 /// An object ends here even in the midst of a table.
@@ -40,6 +39,7 @@ pub(crate) struct ScannedStream {
 /// A closed channel means that the other side has given up.
 pub(crate) fn pump(
     mut pipe: impl Read,
+    buffers: &FrameBuffers,
     options: ScanOptions,
     is_large: impl Fn(&str, &str) -> bool,
     objects: mpsc::Sender<ObjectInput>,
@@ -48,8 +48,8 @@ pub(crate) fn pump(
     let mut scanner = ArchiveScanner::new(options);
     let mut cutter = Cutter { objects, current: None, length: 0, count: 0, in_large: false };
     loop {
-        let mut buffer = Vec::with_capacity(BUFFER);
-        let read = pipe.by_ref().take(BUFFER as u64).read_to_end(&mut buffer);
+        let mut buffer = buffers.take();
+        let read = pipe.by_ref().take(cutter.frame_rest(buffers.size())).read_to_end(&mut buffer);
         let step = read.and_then(|len| {
             let start = scanner.offset();
             scanner.push(&buffer).map_err(broken)?;
@@ -64,7 +64,7 @@ pub(crate) fn pump(
         }
         seen(len as u64);
         let cuts = cutter.cuts(&scanner, &is_large, start);
-        cutter.send(Bytes::from(buffer), start, &cuts)?;
+        cutter.send(Bytes::from_owner(buffer), start, &cuts)?;
     }
     match scanner.finish() {
         Ok(facts) => Ok(ScannedStream { facts, objects: cutter.count }),
@@ -86,6 +86,12 @@ struct Cutter {
 }
 
 impl Cutter {
+    /// How much is missing to a full frame of the current object. Pieces that end with a frame need no copy.
+    fn frame_rest(&self, frame: usize) -> u64 {
+        let frame = frame as u64;
+        frame - self.length % frame
+    }
+
     /// Offsets within the last piece at which a new object begins.
     fn cuts(
         &mut self,
