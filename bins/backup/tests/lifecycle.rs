@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use backstay_testkit::{PostgresOptions, TestPostgres};
 use serde_json::Value;
-use support::{Bench, files, flip_a_bit};
+use support::{Bench, files, flip_a_bit, until};
 
 const LOCAL: [&str; 2] = ["--repository", "./local"];
 
@@ -226,12 +226,4 @@ fn sigterm_ends_a_backup_in_order_and_no_set_appears() {
     assert_eq!(list(&bench).as_array().unwrap().len(), 1);
     // The lease was given back: the next run starts at once.
     back_up(&bench, &[]);
-}
-
-fn until(mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(60), "timed out");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -121,9 +121,11 @@ pub enum Error {
     LeaseHeld {
         /// Name of the lease.
         name: String,
+        /// Name of the repository.
+        repository: String,
         /// Who holds it.
         holder: String,
-        /// When it ends by itself.
+        /// When it ends by itself; moved by every renewal.
         until: Timestamp,
     },
     /// The lease was lost while it was needed; nothing may be written any more.

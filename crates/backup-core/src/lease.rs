@@ -22,6 +22,7 @@ mod simulation;
 mod state;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 #[cfg(test)]
 pub(crate) use tests::PacedClock;
@@ -292,7 +293,8 @@ async fn take(register: &Register, claim: &Claim) -> Result<Held, Error> {
                 return Ok(Held { record: seen.record, version, safe_until: started + ttl });
             }
             (Step::Busy { holder, until }, _) => {
-                return Err(Error::LeaseHeld { name: claim.name.clone(), holder, until });
+                let (name, repository) = (claim.name.clone(), register.repository().to_owned());
+                return Err(Error::LeaseHeld { name, repository, holder, until });
             }
             (Step::Mine | Step::AskTime, _) => {
                 return Err(Error::Internal { what: "a lease without a record is free".to_owned() });

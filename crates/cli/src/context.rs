@@ -109,7 +109,7 @@ impl Context {
     }
 
     /// Does something that must not be done twice at the same time: under a lease of that name in every repository,
-    /// renewed until it is done.
+    /// renewed until it is done. A holder that may have died is outwaited, which takes little more than [`LEASE_TIME`].
     ///
     /// # Errors
     /// Whatever the work fails with; a failure of class conflict when somebody else holds the lease, or takes it.
@@ -123,7 +123,8 @@ impl Context {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let options = LeaseOptions::new(&holder(name)).ttl(LEASE_TIME);
-        let lease = LeaseGroup::acquire(repositories, self.stanza(), name, &options).await?;
+        let lease =
+            LeaseGroup::acquire_or_outwait(repositories, self.stanza(), name, &options, &self.cancel).await?;
         let result = tokio::select! {
             result = work => result,
             lost = lease.keep() => Err(lost.into()),

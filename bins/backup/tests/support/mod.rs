@@ -127,3 +127,13 @@ pub fn flip_a_bit(path: &Path) {
     std::fs::remove_file(path).unwrap();
     std::fs::write(path, content).unwrap();
 }
+
+/// Looks again until it holds, for a minute.
+#[track_caller]
+pub fn until(mut condition: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(60), "timed out");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

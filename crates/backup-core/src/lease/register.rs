@@ -86,6 +86,10 @@ impl Register {
         &self.name
     }
 
+    pub(super) fn repository(&self) -> &str {
+        self.repository.name()
+    }
+
     /// The record as it is now.
     pub(super) async fn read(&self) -> Result<(Option<Seen>, Version), Error> {
         match self.mode {

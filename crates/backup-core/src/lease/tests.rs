@@ -211,6 +211,8 @@ async fn names_that_are_not_one_segment_are_refused() {
 }
 
 mod groups {
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
     use crate::replicas::Repositories;
 
@@ -241,6 +243,87 @@ mod groups {
         let second = group(&repositories, "second").await.unwrap();
         assert_eq!(second.leases().len(), 2);
         second.check().await.unwrap();
+    }
+
+    async fn outwait(
+        repositories: &Repositories,
+        cancel: &CancellationToken,
+    ) -> (Result<LeaseGroup, Error>, Duration) {
+        let (begin, options) = (Instant::now(), LeaseOptions::new("patient").ttl(Duration::from_secs(20)));
+        let ended = LeaseGroup::acquire_or_outwait(repositories, &stanza(), "backup", &options, cancel).await;
+        (ended, begin.elapsed())
+    }
+
+    async fn short_group(repositories: &Repositories, holder: &str) -> LeaseGroup {
+        let options = LeaseOptions::new(holder).ttl(Duration::from_secs(20));
+        LeaseGroup::acquire(repositories, &stanza(), "backup", &options).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_holder_is_outwaited() {
+        let (repositories, faults) = two().await;
+        // The second record is written later than the first and so ends later.
+        faults[1].on(Operation::Put, 2, Mishap::Slow(Duration::from_secs(3)));
+        drop(short_group(&repositories, "dead").await);
+        let (ended, waited) = outwait(&repositories, &CancellationToken::new()).await;
+        assert_eq!(ended.unwrap().leases().len(), 2);
+        assert!((20..=25).contains(&waited.as_secs()), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_living_holder_is_not_waited_for_longer_than_its_next_renewal() {
+        let (repositories, _) = two().await;
+        let alive = short_group(&repositories, "alive").await;
+        let none = CancellationToken::new();
+        let (ended, waited) = tokio::select! {
+            ended = outwait(&repositories, &none) => ended,
+            lost = alive.keep() => panic!("{lost}"),
+        };
+        assert!(matches!(ended, Err(Error::LeaseHeld { ref holder, .. }) if holder == "alive"), "{ended:?}");
+        assert!((6..=8).contains(&waited.as_secs()), "{waited:?}");
+        alive.check().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_ends_meanwhile_is_followed_at_once() {
+        let (repositories, _) = two().await;
+        let brief = short_group(&repositories, "brief").await;
+        let ends = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            brief.release().await.unwrap();
+        };
+        let none = CancellationToken::new();
+        let ((ended, waited), ()) = tokio::join!(outwait(&repositories, &none), ends);
+        ended.unwrap();
+        assert!((3..=4).contains(&waited.as_secs()), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_several_that_wait_one_takes_the_lease_and_a_record_of_long_life_is_given_up_on() {
+        let (repositories, _) = two().await;
+        drop(short_group(&repositories, "dead").await);
+        let none = CancellationToken::new();
+        let (one, other) = tokio::join!(outwait(&repositories, &none), outwait(&repositories, &none));
+        assert_eq!([one.0.is_ok(), other.0.is_ok()].iter().filter(|took| **took).count(), 1);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let _dead = group(&repositories, "of a minute").await.unwrap();
+        let (ended, waited) = outwait(&repositories, &none).await;
+        assert!(matches!(ended, Err(Error::LeaseHeld { .. })), "{ended:?}");
+        assert!((25..=26).contains(&waited.as_secs()), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_is_cancelled() {
+        let (repositories, _) = two().await;
+        drop(short_group(&repositories, "dead").await);
+        let cancel = CancellationToken::new();
+        let stop = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            cancel.cancel();
+        };
+        let ((ended, waited), ()) = tokio::join!(outwait(&repositories, &cancel), stop);
+        assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
+        assert_eq!(waited.as_secs(), 5);
     }
 
     #[tokio::test(start_paused = true)]
