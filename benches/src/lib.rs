@@ -4,6 +4,7 @@
 //! A variant is a shell command. Wall time, CPU of the command and of the server beside it, the largest memory of any
 //! single process of ours, and the size of what was written are noted for every run.
 
+pub mod data;
 mod measure;
 mod report;
 

@@ -1,16 +1,18 @@
 //! Logical backup and restore beside the usual script and the better pipelines.
 //!
-//! Everything ends durable (fsync). The database is the testkit's shop, large; the server is PostgreSQL of this
+//! Everything ends durable (fsync). The database is that of [`backstay_benches::data`]; the server is PostgreSQL of this
 //! machine with its defaults for durability. The binaries are those next to this one.
 #![expect(clippy::print_stdout, reason = "a benchmark reports to its terminal")]
 
 use std::path::{Path, PathBuf};
 
-use backstay_benches::{Variant, measure_rounds, table};
+use backstay_benches::{Variant, data, measure_rounds, table};
 use backstay_testkit::s3::{Credential, S3Options, S3Server};
-use backstay_testkit::{PostgresOptions, SampleSize, ScratchDir, StopMode, TestPostgres, load_sample};
+use backstay_testkit::{PostgresOptions, ScratchDir, StopMode, TestPostgres};
 use clap::Parser;
 
+/// The database that is backed up.
+const DATABASE: &str = "desk";
 /// Credentials of the benchmark's own S3 server.
 const KEY: &str = "bench";
 const SECRET: &str = "bench-secret";
@@ -21,8 +23,8 @@ struct Args {
     /// Rounds; every variant runs once in each.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Size of the database in percent of about 2 GB.
-    #[arg(long, default_value_t = 100)]
+    /// Size of the database in percent of about 3 GB.
+    #[arg(long, default_value_t = 75)]
     percent: u64,
     /// Which tables to make.
     #[arg(long, default_values = ["backup", "restore"])]
@@ -40,7 +42,10 @@ struct Lab {
 async fn main() {
     let args = Args::parse();
     let lab = Lab::open(args.percent).await;
-    let size = lab.postgres.psql("shop", "select pg_size_pretty(pg_database_size('shop'))").expect("a size");
+    let size = lab
+        .postgres
+        .psql(DATABASE, "select pg_size_pretty(pg_database_size(current_database()))")
+        .expect("a size");
     println!("Database: {size}; PostgreSQL {}; {} rounds\n", lab.postgres.install().major(), args.rounds);
     if args.part.iter().any(|part| part == "backup") {
         let variants = lab.backups();
@@ -64,14 +69,7 @@ impl Lab {
             .setting("max_wal_size", "4GB")
             .setting("checkpoint_timeout", "30min");
         let postgres = TestPostgres::start(options).await.expect("PostgreSQL starts");
-        let size = SampleSize::default()
-            .accounts(10_000 * percent)
-            .orders(40_000 * percent)
-            .documents(9_000 * percent)
-            .large_objects(10 * percent);
-        load_sample(&postgres, "shop", size).expect("the shop loads");
-        postgres.psql("shop", "vacuum analyze").expect("vacuum");
-        postgres.psql("shop", "checkpoint").expect("checkpoint");
+        data::load(&postgres, DATABASE, percent);
         let programs = std::env::current_exe().expect("this program has a path");
         let programs = programs.parent().expect("and a folder").to_path_buf();
         let s3 = S3Server::start(
@@ -102,7 +100,7 @@ impl Lab {
             "PGPASSFILE={} {} --no-progress --database-url '{}'",
             self.postgres.passfile().display(),
             self.programs.join(program).display(),
-            self.postgres.url_without_password("shop")
+            self.postgres.url_without_password(DATABASE)
         )
     }
 
@@ -129,12 +127,12 @@ impl Lab {
         vec![
             self.variant(
                 "the usual script: pg_dump -Fc -Z9 \\| gzip, copy",
-                "pg_dump -Fc --verbose --compress=9 shop 2>/dev/null | gzip > OUT/a.gz && cp OUT/a.gz OUT/copy.gz && sync -f OUT && rm OUT/copy.gz",
+                "pg_dump -Fc --verbose --compress=9 desk 2>/dev/null | gzip > OUT/a.gz && cp OUT/a.gz OUT/copy.gz && sync -f OUT && rm OUT/copy.gz",
             ),
-            self.variant("pg_dump -Fc", "pg_dump -Fc shop > OUT/a.dump && sync -f OUT"),
+            self.variant("pg_dump -Fc", "pg_dump -Fc desk > OUT/a.dump && sync -f OUT"),
             self.variant(
                 "pg_dump -Fc -Z0 \\| zstd -3 -T0",
-                "pg_dump -Fc -Z0 shop | zstd -q -3 -T0 -o OUT/a.zst && sync -f OUT",
+                "pg_dump -Fc -Z0 desk | zstd -q -3 -T0 -o OUT/a.zst && sync -f OUT",
             ),
             self.variant("backup-database", &format!("{ours} --repository OUT/r")),
             self.variant("backup-database --jobs 2", &format!("{ours} --repository OUT/r --jobs 2")),
@@ -148,7 +146,7 @@ impl Lab {
         let kept = keep.display();
         let login = self.login();
         let make = format!(
-            "{login} mkdir -p {kept}; pg_dump -Fc -Z0 -f {kept}/plain.dump shop; pg_dump -Fc -f {kept}/gz.dump shop; {} --repository {kept}/r",
+            "{login} mkdir -p {kept}; pg_dump -Fc -Z0 -f {kept}/plain.dump desk; pg_dump -Fc -f {kept}/gz.dump desk; {} --repository {kept}/r",
             self.ours("backup-database")
         );
         let made = std::process::Command::new("bash").args(["-e", "-c", &make]).status();

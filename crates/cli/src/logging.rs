@@ -10,9 +10,13 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::args::{CommonArgs, LogFormat};
 use crate::failure::Failure;
 
+/// What is logged unless the operator says otherwise. The AWS library warns of every place where it found no
+/// credentials before it finds them; when it finds none, that is our error.
+const USUAL: &str = "warn,aws_config=error";
+
 /// Starts the logs of this process.
 pub(crate) fn start(args: &CommonArgs, bars: &MultiProgress) -> Result<(), Failure> {
-    let level = args.log_level.as_deref().filter(|level| !level.is_empty()).unwrap_or("warn");
+    let level = args.log_level.as_deref().filter(|level| !level.is_empty()).unwrap_or(USUAL);
     let wrong =
         || Failure::usage(format!("{level:?} is no log level: write error, warn, info, debug or trace"));
     // A plain word that is no level would be taken for the name of a module, and nothing would be logged.

@@ -5,6 +5,9 @@
 //! minimum throughput check (a reader that pauses is no stalled connection; see [`crate::Timeouts`]) and its
 //! validation of responses (some services answer a ranged read with the checksum of the whole object).
 
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials as AwsCredentials;
 use aws_sdk_s3::Client;
@@ -55,7 +58,9 @@ pub(crate) async fn connect(options: &S3Options) -> Result<Connection, Error> {
     let endpoint = check(options)?;
     let mut builder = match static_credentials(&options.credentials)? {
         Some(credentials) => Builder::new().credentials_provider(credentials),
-        None => Builder::from(&load_chain(&options.credentials).await),
+        None => Builder::from(
+            &load_chain(&options.credentials, options.region.as_deref(), endpoint.is_some()).await,
+        ),
     };
     if let Some(region) = &options.region {
         builder = builder.region(Region::new(region.clone()));
@@ -90,11 +95,26 @@ pub(crate) fn static_credentials(credentials: &Credentials) -> Result<Option<Aws
     Ok(Some(AwsCredentials::new(access_key_id, secret_access_key.expose(), token, None, "backstay")))
 }
 
-/// What the environment, profile files and metadata services say.
-pub(crate) async fn load_chain(credentials: &Credentials) -> SdkConfig {
+/// What the environment, profile files and metadata services say. The machine's own region is asked for only where it
+/// can matter: on AWS, when none is given.
+pub(crate) async fn load_chain(
+    credentials: &Credentials,
+    region: Option<&str>,
+    own_endpoint: bool,
+) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
+    let mut profile_region = ProfileFileRegionProvider::builder();
     if let Credentials::Chain { profile: Some(profile) } = credentials {
         loader = loader.profile_name(profile);
+        profile_region = profile_region.profile_name(profile);
+    }
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region.to_owned()));
+    } else if own_endpoint {
+        let configured = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(profile_region.build())
+            .or_else(Region::from_static(ANY_REGION));
+        loader = loader.region(configured);
     }
     loader.load().await
 }

@@ -100,7 +100,14 @@ impl SecretsManagerSource {
     pub async fn open(options: SecretsManagerOptions) -> Result<Self, Error> {
         let mut builder = match static_credentials(&options.credentials)? {
             Some(credentials) => Builder::new().credentials_provider(credentials),
-            None => Builder::from(&Box::pin(load_chain(&options.credentials)).await),
+            None => Builder::from(
+                &Box::pin(load_chain(
+                    &options.credentials,
+                    options.region.as_deref(),
+                    options.endpoint.is_some(),
+                ))
+                .await,
+            ),
         };
         if let Some(endpoint) = &options.endpoint {
             check_endpoint(endpoint)?;
