@@ -148,17 +148,14 @@ async fn check_object(
 ) -> Result<(), Error> {
     let key = layout::object(&manifest.stanza, &manifest.set, &entry.name)
         .map_err(|error| Error::Internal { what: error.to_string() })?;
-    let meta =
-        repository.store().head(&key).await.map_err(|source| repository.failed("check object", source))?;
-    if meta.size == entry.stored {
-        return Ok(());
-    }
-    let problem = format!(
-        "repository {} has {} bytes where {} were stored",
-        repository.name(),
-        meta.size,
-        entry.stored
-    );
+    let (name, stored) = (repository.name(), entry.stored);
+    let problem = match repository.store().head(&key).await {
+        Ok(meta) if meta.size == stored => return Ok(()),
+        Ok(meta) => format!("repository {name} has {} bytes where {stored} were stored", meta.size),
+        // Not an answer to anybody's question: it was there a moment ago.
+        Err(StoreError::Absent { .. }) => format!("repository {name} lost it after it was stored"),
+        Err(source) => return Err(repository.failed("check object", source)),
+    };
     Err(Error::Damaged { set: manifest.set.clone(), object: entry.name.clone(), problem })
 }
 
