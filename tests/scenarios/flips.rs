@@ -22,7 +22,7 @@ const FLIPS: usize = 10_000;
 /// Verifies every set in full; set and object of everything that is wrong.
 async fn damage(repositories: &Repositories) -> Vec<(String, String)> {
     let catalog = Catalog::load(repositories, &stanza()).await.unwrap();
-    assert_eq!(catalog.sets.len(), 2, "damage does not hide a set");
+    assert_eq!(catalog.sets.len(), 1, "damage does not hide a set");
     let options = VerifyOptions::new(Depth::Full).workers(1);
     let mut damage = Vec::new();
     for set in &catalog.sets {
@@ -36,19 +36,17 @@ async fn damage(repositories: &Repositories) -> Vec<(String, String)> {
     damage
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn ten_thousand_turned_over_bits_are_all_found_and_named() {
     let scene = Scene::start(30).await;
     let root = tempfile::tempdir().unwrap();
     let store: SharedStore = Arc::new(LocalStore::create(root.path().to_owned()).unwrap());
     let repositories = open(store.clone()).await.unwrap();
-    for jobs in [1, 2] {
-        let report = scene.backup(&repositories, &DumpOptions::new(stanza()).jobs(jobs)).await.unwrap();
-        let (set, now) = (&report.receipt.manifest.set, repositories.clock().now());
-        hold::place(&repositories, &stanza(), set, "audit").await.unwrap();
-        let proof = Proof::new(ProofKind::RestoreTest, stanza(), set.clone(), "scenario", now, true);
-        proof.store(&repositories.members()[0]).await.unwrap();
-    }
+    let report = scene.backup(&repositories, &DumpOptions::new(stanza())).await.unwrap();
+    let (set, now) = (&report.receipt.manifest.set, repositories.clock().now());
+    hold::place(&repositories, &stanza(), set, "audit").await.unwrap();
+    let proof = Proof::new(ProofKind::RestoreTest, stanza(), set.clone(), "scenario", now, true);
+    proof.store(&repositories.members()[0]).await.unwrap();
     assert_eq!(damage(&repositories).await, [], "nothing is wrong yet");
 
     let mut files = Vec::new();
@@ -70,7 +68,9 @@ async fn ten_thousand_turned_over_bits_are_all_found_and_named() {
             assert!(opened.is_err(), "{when}: not found");
         } else {
             let named = damage(&repositories).await;
-            let found = named.iter().any(|(set, object)| key.contains(set.as_str()) && key.ends_with(object.as_str()));
+            let found = named
+                .iter()
+                .any(|(set, object)| key.contains(set.as_str()) && key.ends_with(object.as_str()));
             assert!(found, "{when}: found only {named:?}");
             assert!(named.iter().all(|(set, _)| key.contains(set.as_str())), "{when}: {named:?}");
         }
