@@ -2,7 +2,7 @@
 //!
 //! The sizes are those of `make test`; with `BACKSTAY_SOAK` in the environment every case there is runs, which takes
 //! a long while.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod faults;
 mod flips;

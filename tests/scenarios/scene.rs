@@ -73,15 +73,31 @@ impl Scene {
         manifest: &Manifest,
         target: &str,
     ) -> Result<RestoreReceipt, Error> {
+        self.restore_with(repositories, manifest, target, &Identities::none()).await
+    }
+
+    /// The same with keys.
+    pub(crate) async fn restore_with(
+        &self,
+        repositories: &Repositories,
+        manifest: &Manifest,
+        target: &str,
+        keys: &Identities,
+    ) -> Result<RestoreReceipt, Error> {
         let (progress, cancel) = (Progress::new(), CancellationToken::new());
         let (server, options) = (self.server("postgres"), RestoreOptions::default().target(target));
-        let none = Identities::none();
         let restored =
-            restore_database(&server, repositories, manifest, &none, &options, &progress, &cancel).await;
+            restore_database(&server, repositories, manifest, keys, &options, &progress, &cancel).await;
         if restored.is_ok() {
             self.postgres.psql("postgres", &format!("drop database {target}")).unwrap();
         }
         restored
+    }
+
+    /// How many databases have a name that begins so.
+    pub(crate) fn count_databases(&self, name: &str) -> String {
+        let count = format!("select count(*) from pg_database where starts_with(datname, '{name}')");
+        self.postgres.psql("postgres", &count).unwrap()
     }
 }
 

@@ -170,6 +170,8 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
+            // Nobody asked whether it exists: a part's upload that is gone, a folder that cannot be listed.
+            Self::Store { source: StoreError::Absent { .. }, .. } => Class::Temporary,
             Self::Store { source, .. } => store_class(source),
             Self::NotARepository { .. } | Self::InvalidKey { .. } | Self::Key { .. } => Class::Usage,
             Self::Description { source, .. }
