@@ -343,8 +343,9 @@ async fn one_restore(
         return Err(format!("{when}: {left} databases are left: {outcome:?}"));
     }
     let Err((class, why)) = outcome else { return Ok(true) };
-    let allowed = allowed(trouble.mishap);
-    let fits = class.map_or(!allowed.is_empty(), |class| allowed.contains(&class));
+    // What cannot be read in the only repository is a damaged set, whatever the reason: class data.
+    let (allowed, data) = (allowed(trouble.mishap), Class::Data);
+    let fits = class.is_none_or(|class| allowed.contains(&class) || class == data) && !allowed.is_empty();
     if fits && why.len() > 20 { Ok(false) } else { Err(format!("{when}: {class:?}: {why}")) }
 }
 
