@@ -287,7 +287,7 @@ async fn one_backup(
             assert_eq!(report.facts.tables, reference.facts.tables, "{when}");
             // A restore takes longer than all the rest.
             let target = format!("again_{number}");
-            let restore = (number % 10 == 0).then_some((scene, target.as_str()));
+            let restore = (number.is_multiple_of(10)).then_some((scene, target.as_str()));
             trial.expect_set(&report, &when, restore).await;
             true
         }
