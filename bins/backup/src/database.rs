@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use backstay_backup_core::catalog::clock_problems;
 use backstay_backup_core::config::Setting;
 use backstay_backup_core::manifest::Sha256Hex;
 use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, Opened, PostgresArgs, human};
@@ -132,6 +133,7 @@ async fn back_up(
     };
     let report = ctx.under_lease(&opened.repositories, &lease_name(&server.database), backup).await?;
     let mut set = BackedUp::new(&report);
+    set.warnings = clock_problems(&opened.repositories, &report.receipt).await;
     let unavailable = opened.unavailable.iter();
     set.missing_in.extend(unavailable.map(|left_out| (left_out.name.clone(), left_out.failure.message())));
     Ok(set)
@@ -254,6 +256,7 @@ struct BackedUp {
     stored_bytes: u64,
     stored_in: Vec<String>,
     missing_in: Vec<(String, String)>,
+    warnings: Vec<String>,
     phases: Vec<Phase>,
     seconds: f64,
 }
@@ -273,6 +276,7 @@ impl BackedUp {
             stored_bytes: manifest.stored_size(),
             stored_in: report.receipt.stored_in.clone(),
             missing_in: report.receipt.missing_in.clone(),
+            warnings: Vec::new(),
             phases: report.phases.clone(),
             seconds: report.elapsed.as_secs_f64(),
         }
@@ -297,6 +301,9 @@ impl fmt::Display for Summary {
             )?;
             for (repository, reason) in &set.missing_in {
                 write!(f, "\n  not in {repository}: {reason}")?;
+            }
+            for warning in &set.warnings {
+                write!(f, "\n! {warning}")?;
             }
         }
         for (at, failed) in self.failed.iter().enumerate() {

@@ -177,13 +177,24 @@ fn bad_logins_have_their_own_words_and_leave_nothing() {
     assert!(!bench.path("local").exists());
 }
 
+/// While the backup still looks around: its own session waits for the size of a table.
 #[test]
-fn sigterm_ends_a_backup_in_order_and_no_set_appears() {
+fn sigterm_ends_a_backup_that_waits_and_no_set_appears() {
+    sigterm_behind_a_gate("CREATE TABLE gate()");
+}
+
+/// Inside the dump: pg_dump waits for a table that has no size.
+#[test]
+fn sigterm_ends_a_dump_with_its_sessions_and_no_set_appears() {
+    sigterm_behind_a_gate("CREATE TABLE gate (n int) PARTITION BY RANGE (n)");
+}
+
+fn sigterm_behind_a_gate(gate: &str) {
     let server = server();
     let bench = bench(&server);
     back_up(&bench, &[]);
-    // A lock that pg_dump waits for: the moment of the signal is certain to be inside the dump.
-    server.psql("shop", "CREATE TABLE gate(); ").unwrap();
+    // A lock that the backup waits for: the moment of the signal is certain.
+    server.psql("shop", gate).unwrap();
     let mut gate = server.client("psql").unwrap();
     let mut holder = gate
         .args([
@@ -216,13 +227,14 @@ fn sigterm_ends_a_backup_in_order_and_no_set_appears() {
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["error"]["message"], "stopped by a signal");
-    // A backend that waits for a lock notices that its client is gone when it gets the lock.
+    // A backend that waits for a lock would not notice that its client is gone; the gate is still closed.
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^(backstay|pg_dump)'";
+    until(|| server.psql("postgres", sessions).unwrap().trim() == "0");
+    assert_eq!(server.psql("shop", waits).unwrap().trim(), "0");
     let open_gate =
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted";
     server.psql("shop", open_gate).unwrap();
     holder.wait().unwrap();
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('backstay', 'pg_dump')";
-    until(|| server.psql("postgres", sessions).unwrap().trim() == "0");
     assert_eq!(list(&bench).as_array().unwrap().len(), 1);
     // The lease was given back: the next run starts at once.
     back_up(&bench, &[]);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use backstay_backup_core::Class;
-use backstay_backup_core::catalog::{Catalog, Filter};
+use backstay_backup_core::catalog::{Catalog, CopyState, Filter};
 use backstay_backup_core::config::Setting;
 use backstay_backup_core::manifest::{Manifest, SetKind};
 use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, PostgresArgs, human, identity_setting};
@@ -60,6 +60,9 @@ pub struct Args {
     /// Leaves privileges out
     #[arg(long)]
     no_privileges: bool,
+    /// Puts everything into the default tablespace
+    #[arg(long)]
+    no_tablespaces: bool,
     /// Creates no roles
     #[arg(long)]
     no_roles: bool,
@@ -136,7 +139,17 @@ fn choose(catalog: &Catalog, args: &Args) -> Result<Manifest, Failure> {
     };
     match &summary.manifest {
         Some(manifest) => Ok(Manifest::clone(manifest)),
-        None => Err(Failure::new(Class::Data, format!("the manifest of set {} is unreadable", summary.id))),
+        None => {
+            let newer = summary.copies.iter().any(|copy| copy.state == CopyState::Newer);
+            let (class, hint) = if newer {
+                (Class::Usage, "use the version of Backstay that wrote it, or a newer one")
+            } else {
+                (Class::Data, "`verify-backups` shows which copies and sets are whole; restore one of those")
+            };
+            let problems = summary.problems().join("; ");
+            Err(Failure::new(class, format!("set {} cannot be restored: {problems}", summary.id))
+                .with_hint(hint))
+        }
     }
 }
 
@@ -151,6 +164,7 @@ fn options(ctx: &Context, args: &Args) -> RestoreOptions {
     options.jobs = args.jobs;
     options.no_owner = args.no_owner;
     options.no_privileges = args.no_privileges;
+    options.no_tablespaces = args.no_tablespaces;
     options.create_roles = !args.no_roles;
     options.analyze = args.analyze;
     options.verify_first = !args.skip_verify;

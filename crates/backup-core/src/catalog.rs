@@ -7,6 +7,7 @@
 //!
 //! Everything comes from manifests, proofs and store times; names of keys only say where to look (P4).
 
+mod clock;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod scan;
@@ -19,9 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
+pub use clock::clock_problems;
 pub use select::Filter;
 pub use view::{CatalogReport, CheckReport, CopyReport, SetReport, UnreachableReport};
 
@@ -32,9 +34,6 @@ use crate::proof::Proofs;
 use crate::replicas::Repositories;
 use crate::retention::{Candidate, Health, Hold, Parent};
 use scan::{CopyScan, Scan};
-
-/// A recovery point this much later than the arrival in the store shows that the writer's clock was wrong.
-const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(10);
 
 /// All sets of a stanza.
 #[derive(Clone, Debug)]
@@ -261,12 +260,7 @@ impl SetSummary {
             if !manifest.complete {
                 problems.push("its source could not be read completely".to_owned());
             }
-            if manifest.recovery_point.duration_since(self.store_time) > CLOCK_SLACK {
-                problems.push(format!(
-                    "its recovery point {} is later than its arrival {}: the writer's clock was wrong",
-                    manifest.recovery_point, self.store_time
-                ));
-            }
+            problems.extend(clock::problem(manifest, self.store_time));
         }
         problems.extend(
             self.broken_parent.iter().map(|parent| format!("it needs set {parent}, which is not good")),

@@ -138,6 +138,8 @@ pub struct VerifiedCopy {
     pub damaged_records: Vec<Problem>,
     /// What could not be checked, and why.
     pub unchecked: Vec<Problem>,
+    /// Whether content was left unread because no key given opens it.
+    pub locked: bool,
     /// Objects in the set's folder that its manifest does not name: remains of an interrupted upload.
     pub strays: u64,
 }
@@ -212,6 +214,7 @@ impl VerifiedCopy {
             problems: Vec::new(),
             damaged_records: Vec::new(),
             unchecked: Vec::new(),
+            locked: false,
             strays: 0,
         }
     }

@@ -182,6 +182,10 @@ pub(crate) async fn bare(
 async fn local(path: &Path, create: bool) -> Result<SharedStore, Failure> {
     let root = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || match (create, in_use(&root)) {
+        _ if root.metadata().is_ok_and(|found| !found.is_dir()) => {
+            Err(Failure::usage(format!("{} is not a directory", root.display()))
+                .with_hint("name an empty or missing directory; the first backup makes it a repository"))
+        }
         (true, true) => Err(Failure::usage(format!(
             "directory {} has other things in it and is no repository",
             root.display()

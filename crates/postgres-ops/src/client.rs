@@ -111,6 +111,10 @@ fn class_of(words: &str) -> Class {
         "does not exist",
         "is not available",
     ];
+    // What a look beforehand did not find; nothing is replaced unasked.
+    if words.contains("already exists") {
+        return Class::Conflict;
+    }
     if CHANGE_SOMETHING.iter().any(|text| words.contains(text)) { Class::Usage } else { Class::Temporary }
 }
 

@@ -57,7 +57,12 @@ impl Comparison {
         self.differences.is_empty()
     }
 
-    fn fact(&mut self, fact: impl FnOnce() -> String, expected: &impl ToString, found: &impl ToString) {
+    pub(crate) fn fact(
+        &mut self,
+        fact: impl FnOnce() -> String,
+        expected: &impl ToString,
+        found: &impl ToString,
+    ) {
         self.compared += 1;
         let (expected, found) = (expected.to_string(), found.to_string());
         if expected != found {
@@ -147,6 +152,10 @@ fn database(result: &mut Comparison, expected: &DatabaseFacts, found: &DatabaseF
     result.fact(|| "collation".to_owned(), &expected.collate, &found.collate);
     result.fact(|| "character type".to_owned(), &expected.ctype, &found.ctype);
     result.fact(|| "owner of the database".to_owned(), &expected.owner, &found.owner);
+    let limit = || "connection limit of the database".to_owned();
+    result.fact(limit, &expected.connection_limit, &found.connection_limit);
+    let comment = |facts: &DatabaseFacts| facts.comment.clone().unwrap_or_default();
+    result.fact(|| "comment of the database".to_owned(), &comment(expected), &comment(found));
     let settings = |facts: &DatabaseFacts| {
         facts
             .settings

@@ -40,6 +40,16 @@ pub enum Error {
         /// The database.
         database: String,
     },
+    /// A selection names something that is not there.
+    #[error("no {what} of database {database} fits {pattern:?}")]
+    NothingFits {
+        /// `table` or `schema`.
+        what: &'static str,
+        /// The database.
+        database: String,
+        /// What was asked for.
+        pattern: String,
+    },
     /// A query failed.
     #[error("cannot {op} in database {database}")]
     Query {
@@ -109,6 +119,8 @@ pub enum Error {
         database: String,
         /// Why it cannot be used.
         problem: String,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// The set cannot be used for this.
     #[error("set {set} {problem}")]
@@ -117,6 +129,8 @@ pub enum Error {
         set: String,
         /// Why.
         problem: String,
+        /// What to do about it, where that is known.
+        remedy: Option<&'static str>,
     },
     /// What was restored is not what was backed up.
     #[error("the restored database differs from the backup: {comparison}")]
@@ -140,10 +154,13 @@ impl Error {
             Self::Connection { .. }
             | Self::Refused { .. }
             | Self::NoDatabase { .. }
+            | Self::NothingFits { .. }
             | Self::NoTool { .. }
             | Self::ToolTooOld { .. }
             | Self::ServerTooOld { .. }
             | Self::Unsuitable { .. } => Class::Usage,
+            // The same command will not succeed later either.
+            Self::Query { source, .. } if is_denied(source) => Class::Usage,
             Self::Unreachable { .. } | Self::Query { .. } | Self::Spawn { .. } => Class::Temporary,
             Self::Tool { class, .. } => *class,
             Self::Archive { .. } | Self::NotEqual { .. } => Class::Data,
@@ -152,6 +169,11 @@ impl Error {
             Self::Repository(error) => error.class(),
         }
     }
+}
+
+/// Whether the server said that the role may not do this (`insufficient_privilege`).
+fn is_denied(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("42501")
 }
 
 impl Classified for Error {
@@ -167,23 +189,26 @@ impl Classified for Error {
             }
             Self::Refused { .. } => "check the role and its password; ~/.pgpass is a safe place for it",
             Self::NoDatabase { .. } => "check the name; `psql --list` shows the databases there are",
+            Self::NothingFits { .. } => {
+                "check the name, upper and lower case too; * and ? stand for anything"
+            }
             Self::NoTool { program, needed, .. } | Self::ToolTooOld { program, server: needed, .. } => {
                 return Some(format!(
                     "install the PostgreSQL {needed} client, or name the folder of {program} with --bin-dir"
                 ));
             }
-            Self::Target { .. } => {
-                "give another name with --target-database, or --replace, which keeps the old database under another name"
-            }
+            Self::Target { remedy, .. } => remedy,
+            Self::Unsuitable { remedy, .. } => return remedy.map(str::to_owned),
             Self::NotEqual { .. } => {
                 "do not use the restored database; restore another set and verify this one"
             }
             Self::Archive { .. } => "`verify-backups --full` shows which copies and sets are whole",
-            Self::ServerTooOld { .. }
-            | Self::Query { .. }
-            | Self::Tool { .. }
-            | Self::Spawn { .. }
-            | Self::Unsuitable { .. } => return None,
+            Self::Query { source, .. } if is_denied(source) => {
+                "give the role what it lacks, or use another one"
+            }
+            Self::ServerTooOld { .. } | Self::Query { .. } | Self::Tool { .. } | Self::Spawn { .. } => {
+                return None;
+            }
             Self::Secret(error) => return error.hint(),
             Self::Repository(error) => return error.hint(),
         };

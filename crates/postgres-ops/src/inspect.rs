@@ -1,6 +1,7 @@
 //! Reads what must be known of a server and a database before and during a dump.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -137,6 +138,11 @@ pub(crate) async fn database_facts(
     Ok(facts)
 }
 
+/// Privileges on a database `d`: none for the defaults; `=/owner` stands for a list from which everybody was struck.
+pub(crate) const PRIVILEGES: &str =
+    "case when d.datacl is null then '{}' else coalesce((select array_agg(a::text order by a::text) from unnest(d.datacl) a),
+     array['=/' || quote_ident(pg_get_userbyid(d.datdba))]) end";
+
 fn database_query(major: u32) -> String {
     // PostgreSQL 15 introduced providers per database, 17 renamed the locale column.
     let (provider, locale, version) = match major {
@@ -150,7 +156,7 @@ fn database_query(major: u32) -> String {
                 d.datctype::text as ctype, {provider} as provider, {locale} as locale,
                 {version} as collation_version, d.datconnlimit as connection_limit,
                 shobj_description(d.oid, 'pg_database') as comment,
-                coalesce((select array_agg(a::text order by a::text) from unnest(d.datacl) a), '{{}}') as privileges,
+                {PRIVILEGES} as privileges,
                 pg_database_size(d.oid)::int8 as size
          from pg_database d where d.datname = current_database()"
     )
@@ -184,6 +190,18 @@ async fn extensions(
         .await
         .map_err(query_error(server, "list extensions"))?;
     Ok(rows.iter().map(|row| (row.get("name"), row.get("version"))).collect())
+}
+
+/// Names of the schemas.
+///
+/// # Errors
+/// [`Error::Query`].
+pub(crate) async fn schemas(connection: &mut PgConnection, server: &Server) -> Result<Vec<String>, Error> {
+    let rows = sqlx::query("select nspname::text as name from pg_namespace")
+        .fetch_all(connection)
+        .await
+        .map_err(query_error(server, "list schemas"))?;
+    Ok(rows.iter().map(|row| row.get("name")).collect())
 }
 
 /// Lists ordinary tables and leaf partitions with their sizes, the largest first.
@@ -236,6 +254,8 @@ impl Snapshot {
     pub async fn take(mut connection: PgConnection, server: &Server) -> Result<Self, Error> {
         let begin = "begin isolation level repeatable read, read only; set local statement_timeout = 0;
                      set local idle_in_transaction_session_timeout = 0";
+        // A backend that waits for a lock looks whether its client is still there. Not every platform can.
+        let _ = connection.execute("set client_connection_check_interval = 1000").await;
         connection.execute(begin).await.map_err(query_error(server, "begin the snapshot"))?;
         let row = sqlx::query(
             "select pg_export_snapshot() as name, (extract(epoch from now()) * 1000000)::int8 as taken",
@@ -250,6 +270,20 @@ impl Snapshot {
     /// The session, for queries of the same moment.
     pub fn connection(&mut self) -> &mut PgConnection {
         &mut self.connection
+    }
+
+    /// Limits how long each query of the session waits for locks; zero waits for ever.
+    pub(crate) async fn limit_lock_waits(&mut self, limit: Duration, server: &Server) -> Result<(), Error> {
+        let statement = format!("set local lock_timeout = {}", limit.as_millis().min(i32::MAX as u128));
+        let set = self.connection.execute(sqlx::AssertSqlSafe(statement)).await;
+        set.map(drop).map_err(query_error(server, "limit lock waits"))
+    }
+
+    /// Ends the transaction, which a failed query would have left unusable; the session stays.
+    pub(crate) async fn roll_back(&mut self) {
+        if let Err(error) = self.connection.execute("rollback").await {
+            tracing::debug!(%error, "the snapshot's transaction did not end cleanly");
+        }
     }
 
     /// Ends the session. Needed only for a clean farewell.

@@ -26,6 +26,7 @@ mod roles;
 mod selection;
 mod server;
 mod service_file;
+mod sessions;
 mod sql_text;
 mod throwaway;
 mod tools;

@@ -43,6 +43,15 @@ impl Selection {
             && !table_in(&self.exclude_data)
     }
 
+    /// The first schema or table asked for that does not exist: `table`, and its pattern. A dump that quietly left it
+    /// out, or took everything instead, would be found out when it is needed.
+    pub(crate) fn missing(&self, schemas: &[String], tables: &[TableSize]) -> Option<(&'static str, &str)> {
+        let no_schema = |name: &&String| !schemas.iter().any(|schema| matches(name, schema));
+        let no_table = |name: &&String| !tables.iter().any(|table| names_table(name, table));
+        let schema = self.include_schemas.iter().find(no_schema).map(|name| ("schema", name.as_str()));
+        schema.or_else(|| self.include_tables.iter().find(no_table).map(|name| ("table", name.as_str())))
+    }
+
     /// Tables among these that one of the names means.
     pub(crate) fn named<'a>(names: &[String], tables: &'a [TableSize]) -> Vec<&'a TableSize> {
         tables.iter().filter(|table| names.iter().any(|name| names_table(name, table))).collect()
@@ -99,6 +108,20 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn a_name_that_nothing_fits_is_found() {
+        let table = TableSize { schema: "s".into(), name: "t".into(), bytes: 0, of_extension: false };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let missing = |include_schemas: Vec<String>, include_tables: Vec<String>| {
+            let selection = Selection { include_schemas, include_tables, ..Selection::default() };
+            let found = selection.missing(&["s".to_owned()], std::slice::from_ref(&table));
+            found.map(|(what, name)| format!("{what} {name}"))
+        };
+        assert_eq!(missing(names(&["s"]), names(&["s.t", "t*"])), None);
+        assert_eq!(missing(names(&[]), names(&["t", "s.T"])).unwrap(), "table s.T");
+        assert_eq!(missing(names(&["s?"]), names(&["u"])).unwrap(), "schema s?");
     }
 
     #[test]

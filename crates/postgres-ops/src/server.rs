@@ -32,7 +32,12 @@ pub struct Server {
     pub password: Option<Secret<String>>,
     /// `sslmode` and its companions (`sslrootcert`, `sslcert`, `sslkey`), as libpq names them.
     pub tls: BTreeMap<String, String>,
+    /// What sessions call themselves on the server (`application_name`).
+    pub session_name: String,
 }
+
+/// Name of sessions, unless they get one of their own.
+const SESSION_NAME: &str = "backstay";
 
 const TLS_SETTINGS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
 
@@ -47,6 +52,7 @@ impl Server {
             database: user.to_owned(),
             password: None,
             tls: BTreeMap::new(),
+            session_name: SESSION_NAME.to_owned(),
         }
     }
 
@@ -87,6 +93,7 @@ impl Server {
             user,
             password: get("password").map(Secret::new),
             tls: tls.collect(),
+            session_name: SESSION_NAME.to_owned(),
         })
     }
 
@@ -94,6 +101,12 @@ impl Server {
     #[must_use]
     pub fn with_database(&self, database: &str) -> Self {
         Self { database: database.to_owned(), ..self.clone() }
+    }
+
+    /// The same, with a session name that no other run has, so that what it left can be found and ended.
+    #[must_use]
+    pub(crate) fn with_own_session_name(&self) -> Self {
+        Self { session_name: format!("{SESSION_NAME} {:016x}", rand::random::<u64>()), ..self.clone() }
     }
 
     /// The same, with this password.
@@ -130,7 +143,7 @@ impl Server {
             .port(self.port)
             .username(&self.user)
             .database(&self.database)
-            .application_name("backstay");
+            .application_name(&self.session_name);
         if self.host.starts_with('/') {
             options = options.socket(&self.host);
         }
@@ -175,7 +188,7 @@ impl Server {
             ("PGPORT".to_owned(), self.port.to_string()),
             ("PGUSER".to_owned(), self.user.clone()),
             ("PGDATABASE".to_owned(), self.database.clone()),
-            ("PGAPPNAME".to_owned(), "backstay".to_owned()),
+            ("PGAPPNAME".to_owned(), self.session_name.clone()),
             // Texts are compared between servers, so every session prints values alike whatever the database sets.
             ("PGTZ".to_owned(), "UTC".to_owned()),
             ("PGOPTIONS".to_owned(), "-c bytea_output=hex -c default_transaction_read_only=off".to_owned()),

@@ -12,8 +12,10 @@ use crate::error::Error;
 /// Oldest supported major version of a server.
 pub const OLDEST_SERVER: u32 = 14;
 
-const VERSIONED_ROOTS: [(&str, &str); 3] =
-    [("/usr/lib/postgresql", "bin"), ("/usr/pgsql", "bin"), ("/opt/postgresql", "bin")];
+/// Folders that hold one folder for each version: Debian, and what people make themselves.
+const VERSIONED_ROOTS: [&str; 3] = ["usr/lib/postgresql", "usr/pgsql", "opt/postgresql"];
+/// Red Hat's layout: `/usr/pgsql-17/bin`.
+const VERSIONED_SIBLINGS: (&str, &str) = ("usr", "pgsql-");
 
 /// Where programs are looked for.
 #[derive(Clone, Debug, Default)]
@@ -42,15 +44,26 @@ impl ToolSearch {
         if let Some(only) = &self.bin_dir {
             return vec![only.clone()];
         }
-        let mut folders: Vec<PathBuf> = VERSIONED_ROOTS
-            .iter()
-            .filter_map(|(root, bin)| Some((std::fs::read_dir(root).ok()?, bin)))
-            .flat_map(|(entries, bin)| entries.flatten().map(move |entry| entry.path().join(bin)))
-            .collect();
-        folders.sort();
+        let mut folders = versioned_folders(Path::new("/"));
         folders.extend(self.path.iter().cloned());
         folders
     }
+}
+
+/// The folders of programs below `root` that carry a version in their name.
+fn versioned_folders(root: &Path) -> Vec<PathBuf> {
+    let entries = |folder: &str| std::fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+    let (parent, prefix) = VERSIONED_SIBLINGS;
+    let siblings =
+        entries(parent).filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()));
+    let mut folders: Vec<PathBuf> = VERSIONED_ROOTS
+        .iter()
+        .flat_map(|folder| entries(folder))
+        .chain(siblings)
+        .map(|entry| entry.path().join("bin"))
+        .collect();
+    folders.sort();
+    folders
 }
 
 /// A program and its major version.
@@ -120,6 +133,16 @@ mod tests {
         assert_eq!(parse_version("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(parse_version("pg_dump (PostgreSQL) 19beta1"), Some(19));
         assert_eq!(parse_version("something else 3"), None);
+    }
+
+    #[test]
+    fn debian_and_red_hat_layouts_are_searched() {
+        let root = tempfile::tempdir().unwrap();
+        let bins = ["opt/postgresql/16/bin", "usr/lib/postgresql/15/bin", "usr/pgsql-17/bin"];
+        for folder in bins.iter().chain(&["usr/share/postgresql/15/bin"]) {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        assert_eq!(versioned_folders(root.path()), bins.map(|folder| root.path().join(folder)));
     }
 
     #[test]

@@ -227,12 +227,12 @@ fn classify(status: u16, code: Option<&str>) -> Kind {
         | "RequestThrottled"
         | "KMS.ThrottlingException"
         | "BandwidthLimitExceeded" => Kind::Temporary,
+        "InvalidObjectState" | "NotImplemented" | "AuthorizationHeaderMalformed" | "PermanentRedirect" => {
+            Kind::Failed
+        }
+        // Nothing will be allowed until the clock is right.
         "RequestTimeTooSkewed"
-        | "InvalidObjectState"
-        | "NotImplemented"
-        | "AuthorizationHeaderMalformed"
-        | "PermanentRedirect" => Kind::Failed,
-        "AccessDenied"
+        | "AccessDenied"
         | "AllAccessDisabled"
         | "AccountProblem"
         | "InvalidAccessKeyId"

@@ -113,6 +113,9 @@ impl Verification {
         {
             return worst;
         }
+        if self.sets.iter().flat_map(|set| &set.copies).any(|copy| copy.locked) {
+            return Exit::Usage;
+        }
         let incomplete = !self.unreachable.is_empty()
             || !self.unrecorded.is_empty()
             || self.sets.iter().any(|set| !set.is_complete());

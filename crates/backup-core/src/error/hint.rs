@@ -29,7 +29,10 @@ impl Classified for Error {
             Self::Key { .. } => "give the private key of one of its recipients with --identity-file",
             Self::LeaseHeld { .. } => "another run is at work; let it finish, or wait until its lease ends",
             Self::LeaseLost { .. } => "another run took over; see what it did before starting this again",
-            Self::InvalidKey { .. } | Self::Source { .. } | Self::Cancelled | Self::Internal { .. } => {
+            Self::InvalidKey { .. } => {
+                "`age-keygen` makes a pair: age1… to encrypt to, AGE-SECRET-KEY-1… to open with"
+            }
+            Self::Source { .. } | Self::Cancelled | Self::Internal { .. } => {
                 return None;
             }
         };

@@ -54,7 +54,9 @@ async fn read_manifest(
         }
         Err(Error::Store { source, .. }) => match Finding::of(&source) {
             Finding::Bad(problem) => copy.problems.push(Problem::new(layout::MANIFEST, problem)),
-            Finding::Unchecked(problem) => copy.unchecked.push(Problem::new(layout::MANIFEST, problem)),
+            Finding::Unchecked(problem) | Finding::Locked(problem) => {
+                copy.unchecked.push(Problem::new(layout::MANIFEST, problem));
+            }
         },
         Err(error) => copy.problems.push(Problem::new(layout::MANIFEST, describe(&error))),
     }
@@ -102,7 +104,9 @@ async fn compare_listing<'a>(
             Ok(meta) => compare_size(entry, meta.size, copy, &mut present),
             Err(error) => match Finding::of(&error) {
                 Finding::Bad(problem) => copy.problems.push(Problem::new(&entry.name, problem)),
-                Finding::Unchecked(problem) => copy.unchecked.push(Problem::new(&entry.name, problem)),
+                Finding::Unchecked(problem) | Finding::Locked(problem) => {
+                    copy.unchecked.push(Problem::new(&entry.name, problem));
+                }
             },
         }
     }
@@ -145,6 +149,10 @@ async fn read_objects(
             Ok(bytes) => copy.checked.bytes += bytes,
             Err(Finding::Bad(problem)) => copy.problems.push(Problem::new(&entry.name, problem)),
             Err(Finding::Unchecked(problem)) => copy.unchecked.push(Problem::new(&entry.name, problem)),
+            Err(Finding::Locked(problem)) => {
+                copy.locked = true;
+                copy.unchecked.push(Problem::new(&entry.name, problem));
+            }
         }
     }
 }

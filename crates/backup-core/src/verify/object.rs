@@ -31,6 +31,8 @@ pub(super) enum Finding {
     Bad(String),
     /// Nobody can tell at the moment.
     Unchecked(String),
+    /// No key given opens it; its stored bytes are good.
+    Locked(String),
 }
 
 impl Finding {
@@ -72,7 +74,7 @@ pub(super) async fn verify(
         match decode(only, manifest, entry, identities, &options.progress).await {
             Err(Error::Key { problem, .. }) => {
                 stored_bytes(only, manifest, entry, &options.progress).await?;
-                return Err(Finding::Unchecked(format!("its content was not decrypted: {problem}")));
+                return Err(Finding::Locked(format!("its content was not decrypted: {problem}")));
             }
             Err(Error::Damaged { problem, .. }) => return Err(Finding::Bad(problem)),
             Err(Error::Store { source, .. }) => return Err(Finding::of(&source)),

@@ -26,6 +26,7 @@ use crate::error::Error;
 use crate::facts::LogicalFacts;
 use crate::inspect::{self, ServerFacts, Snapshot, TableSize, query_error};
 use crate::server::Server;
+use crate::sessions;
 use crate::tools::{Tool, find_tool};
 
 /// Tables of this size get objects of their own.
@@ -111,6 +112,7 @@ pub async fn backup_database(
     cancel: &CancellationToken,
 ) -> Result<BackupReport, Error> {
     let start = Instant::now();
+    let server = &server.with_own_session_name();
     let mut prepared = tokio::select! {
         prepared = Prepared::new(server, options) => prepared?,
         () = cancel.cancelled() => return Err(CoreError::Cancelled.into()),
@@ -125,6 +127,9 @@ pub async fn backup_database(
     let (contents, facts, dumped) = match filled {
         Ok(filled) => filled,
         Err(error) => {
+            // A backend that waits for a lock does not notice that its client is gone.
+            prepared.snapshot.roll_back().await;
+            sessions::end(prepared.snapshot.connection(), server).await;
             set.abort().await;
             return Err(error);
         }
@@ -154,8 +159,14 @@ impl Prepared {
         let finding = tokio::task::spawn_blocking(move || find_tool("pg_dump", major, &search));
         let tool = finding.await.map_err(|error| lost_thread("pg_dump", &error))??;
         let mut snapshot = Snapshot::take(connection, server).await?;
+        snapshot.limit_lock_waits(options.lock_timeout, server).await?;
         let database = inspect::database_facts(snapshot.connection(), server, major).await?;
         let tables = inspect::table_sizes(snapshot.connection(), server).await?;
+        let schemas = inspect::schemas(snapshot.connection(), server).await?;
+        if let Some((what, pattern)) = options.selection.missing(&schemas, &tables) {
+            let (database, pattern) = (server.database.clone(), pattern.to_owned());
+            return Err(Error::NothingFits { what, database, pattern });
+        }
         let streams = plan_streams(&tables, &options.selection, options.jobs);
         let logical = LogicalFacts {
             server_version_num: facts.version_num,

@@ -45,6 +45,12 @@ impl Job<'_> {
                 expected.large_objects.clone()
             });
             self.compare_definitions(&mut expected, &mut found).await?;
+            if self.adopted && !self.options.no_owner && !self.facts.partial {
+                let major = inspect::server_facts(&mut connection, &self.server).await?.major();
+                let live = inspect::database_facts(&mut connection, &self.server, major).await?;
+                expected.database = Some(self.facts.database.clone());
+                found.database = Some(live);
+            }
         }
         let _ = connection.close().await;
         Ok(compare(&expected, &found))

@@ -15,9 +15,10 @@ use sqlx::postgres::PgConnection;
 
 use super::RestoreOptions;
 use super::choose::choose;
+use super::obstacles;
 use super::source::ArchiveSource;
 use super::target::{self, TargetPlan, TargetState, plan_target};
-use crate::archive::{ArchiveToc, DumpId};
+use crate::archive::{ArchiveToc, DumpId, TocEntry};
 use crate::client::lost_thread;
 use crate::error::Error;
 use crate::facts::LogicalFacts;
@@ -41,6 +42,7 @@ impl Prepared {
         options: &RestoreOptions,
     ) -> Result<Self, Error> {
         let name = options.target.clone().unwrap_or_else(|| facts.database.name.clone());
+        obstacles::refuse_a_part_for_the_whole(manifest, options, &name)?;
         let mut admin = connect_admin(server, &name).await?;
         let found = inspect::server_facts(&mut admin, server).await?;
         // The newest of both: older programs cannot read newer archives, nor talk to newer servers.
@@ -49,6 +51,9 @@ impl Prepared {
         let finding = tokio::task::spawn_blocking(move || find_tool("pg_restore", needed, &search));
         let tool = finding.await.map_err(|error| lost_thread("pg_restore", &error))??;
         let state = target::target_state(&mut admin, &server.with_database(&name)).await?;
+        if options.replace && !options.disconnect && state != TargetState::Absent {
+            obstacles::refuse_users(&mut admin, server, &name).await?;
+        }
         let _ = admin.close().await;
         let in_place = !options.is_whole() && state == TargetState::Filled && !options.replace;
         let target = if in_place {
@@ -84,6 +89,8 @@ pub(super) struct Job<'a> {
     pub(super) archives: Vec<OpenArchive>,
     pub(super) chosen: Option<HashSet<DumpId>>,
     pub(super) made: bool,
+    /// Whether the target got every recorded property of the database.
+    pub(super) adopted: bool,
     pub(super) roles: RolesReport,
     pub(super) warnings: Vec<String>,
 }
@@ -120,14 +127,27 @@ impl<'a> Job<'a> {
                 let chosen = choose(&main.toc, &options.tables, &options.schemas, with_needs);
                 if chosen.is_empty() {
                     let problem = "holds no table or schema of that name".to_owned();
-                    return Err(Error::Unsuitable { set: manifest.set.to_string(), problem });
+                    let remedy = Some("without --table and --schema everything is restored");
+                    return Err(Error::Unsuitable { set: manifest.set.to_string(), problem, remedy });
                 }
                 Some(chosen)
             }
             _ => None,
         };
+        let mut admin = connect_admin(server, &prepared.target.database).await?;
+        if let Some(main) = archives.first() {
+            let is_chosen = |entry: &TocEntry| chosen.as_ref().is_none_or(|ids| ids.contains(&entry.dump_id));
+            let wanted: Vec<&TocEntry> = main.toc.entries().iter().filter(|entry| is_chosen(entry)).collect();
+            if !options.no_tablespaces {
+                obstacles::refuse_missing_tablespaces(&mut admin, server, manifest, &wanted).await?;
+            }
+            if prepared.target.state == TargetState::Filled && prepared.target.kept_as.is_none() {
+                let target = server.with_database(&prepared.target.database);
+                obstacles::refuse_existing(&target, &wanted).await?;
+            }
+        }
         Ok(Self {
-            admin: connect_admin(server, &prepared.target.database).await?,
+            admin,
             server: server.with_database(&prepared.target.filled_as),
             repositories,
             manifest: Arc::clone(manifest),
@@ -139,6 +159,7 @@ impl<'a> Job<'a> {
             archives,
             chosen,
             made: false,
+            adopted: false,
             roles: RolesReport::default(),
             warnings: Vec::new(),
         })

@@ -57,6 +57,9 @@ impl Job<'_> {
         if self.options.no_privileges {
             arguments.push("--no-privileges".to_owned());
         }
+        if self.options.no_tablespaces {
+            arguments.push("--no-tablespaces".to_owned());
+        }
         arguments
     }
 

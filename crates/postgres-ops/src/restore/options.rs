@@ -22,6 +22,8 @@ pub struct RestoreOptions {
     pub no_owner: bool,
     /// Privileges are left as the server gives them.
     pub no_privileges: bool,
+    /// Everything goes into the default tablespace.
+    pub no_tablespaces: bool,
     /// Create roles that the set knows and the server lacks.
     pub create_roles: bool,
     /// Tables loaded and indexes built at the same time.
@@ -45,6 +47,7 @@ impl Default for RestoreOptions {
             schemas: Vec::new(),
             no_owner: false,
             no_privileges: false,
+            no_tablespaces: false,
             create_roles: true,
             jobs: 2,
             verify_first: true,

@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::facts::LogicalFacts;
 use crate::roles;
 use crate::server::Server;
+use crate::sessions;
 
 /// Looks at set and target and says what a restore would do. Reads only.
 ///
@@ -34,6 +35,7 @@ pub async fn plan_restore(
     options: &RestoreOptions,
 ) -> Result<RestorePlan, Error> {
     let facts = logical_facts(manifest)?;
+    let server = &server.with_own_session_name();
     let prepared = Prepared::new(server, manifest, &facts, options).await?;
     let tables = facts.tables.iter();
     Ok(RestorePlan {
@@ -66,6 +68,7 @@ pub async fn restore_database(
     cancel: &CancellationToken,
 ) -> Result<RestoreReceipt, Error> {
     let facts = logical_facts(manifest)?;
+    let server = &server.with_own_session_name();
     let manifest = Arc::new(manifest.clone());
     let mut clock = Stopwatch::start();
     let prepared = Prepared::new(server, &manifest, &facts, options).await?;
@@ -94,7 +97,8 @@ pub async fn restore_database(
 }
 
 fn logical_facts(manifest: &Manifest) -> Result<LogicalFacts, Error> {
-    let unsuitable = |problem: String| Error::Unsuitable { set: manifest.set.to_string(), problem };
+    let unsuitable =
+        |problem: String| Error::Unsuitable { set: manifest.set.to_string(), problem, remedy: None };
     if manifest.kind.0 != SetKind::POSTGRES_LOGICAL {
         return Err(unsuitable(format!("holds {}, not a logical PostgreSQL backup", manifest.kind)));
     }
@@ -115,7 +119,8 @@ impl Job<'_> {
         self.progress.begin("indexes");
         self.section(Section::PostData, Some(&built), self.options.jobs).await?;
         clock.lap("indexes");
-        let comparison = self.compare().await?;
+        let mut comparison = self.compare().await?;
+        self.grant(&mut comparison).await?;
         clock.lap("compare");
         if !comparison.is_equal() {
             return Err(Error::NotEqual { comparison: Box::new(comparison) });
@@ -155,6 +160,7 @@ impl Job<'_> {
             // Before the data: settings such as lc_monetary decide how its texts are read.
             let (filled_as, owner) = (self.prepared.target.filled_as.clone(), !self.options.no_owner);
             let refused = target::adopt(&mut self.admin, &filled_as, &self.facts.database, owner).await;
+            self.adopted = refused.is_empty();
             self.warnings.extend(refused);
         }
         Ok(())
@@ -169,9 +175,10 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Drops what this restore made, unless it is worth a look or complete.
+    /// Ends what still runs on the server and drops what this restore made, unless it is worth a look or complete.
     async fn clean_up(&mut self, error: &Error) {
         let filled = self.prepared.target.filled_as.clone();
+        sessions::end(&mut self.admin, &self.server).await;
         if !self.made {
             return;
         }

@@ -39,6 +39,7 @@ impl ArchiveSource {
         let unsuitable = |problem: &str| Error::Unsuitable {
             set: manifest.set.to_string(),
             problem: format!("{problem} (archive {})", archive.name),
+            remedy: None,
         };
         let entries: Option<Vec<ObjectEntry>> =
             archive.objects.iter().map(|name| manifest.object(name).cloned()).collect();

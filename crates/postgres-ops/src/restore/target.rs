@@ -65,7 +65,8 @@ pub(crate) fn plan_target(
         (TargetState::Empty | TargetState::Filled, true) => (beside("restoring"), Some(beside("before"))),
         (TargetState::Filled, false) => {
             let problem = "exists and is not empty".to_owned();
-            return Err(Error::Target { database: database.to_owned(), problem });
+            let remedy = "give another name with --target-database, or --replace, which keeps the old database under another name";
+            return Err(Error::Target { database: database.to_owned(), problem, remedy });
         }
     };
     Ok(TargetPlan { database: database.to_owned(), state, filled_as, kept_as })
@@ -125,7 +126,8 @@ pub(crate) async fn create(
     match admin.execute(AssertSqlSafe(statement)).await {
         Ok(_) => Ok(()),
         Err(error) if error.as_database_error().and_then(|e| e.code()).as_deref() == Some("42P04") => {
-            Err(Error::Target { database: name.to_owned(), problem: "exists already".to_owned() })
+            let remedy = "an earlier restore of the same set left it; drop it and run the same command again";
+            Err(Error::Target { database: name.to_owned(), problem: "exists already".to_owned(), remedy })
         }
         Err(source) => Err(query_error(server, "create the database")(source)),
     }
@@ -225,6 +227,7 @@ pub(crate) async fn swap_in(
                         "appeared meanwhile; the restored data is in database {}",
                         plan.filled_as
                     ),
+                    remedy: "rename one of them, or drop the restored one and run again with --replace",
                 }),
                 _ => Err(query_error(server, "rename the database")(error)),
             }
@@ -244,7 +247,8 @@ async fn in_use(admin: &mut PgConnection, plan: &TargetPlan) -> Error {
         .map_or(0, |row| row.get::<i64, _>("n"));
     let problem =
         format!("is in use by {sessions} sessions; the restored data is in database {}", plan.filled_as);
-    Error::Target { database: plan.database.clone(), problem }
+    let remedy = "end them and rename by hand, or drop the restored one and run again with --disconnect";
+    Error::Target { database: plan.database.clone(), problem, remedy }
 }
 
 /// Drops a database that this restore made. Errors are returned in words.

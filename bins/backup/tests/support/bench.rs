@@ -1,0 +1,213 @@
+//! Runs the programs the way cron does: by their path, with almost no environment.
+
+use std::any::Any;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::path;
+
+/// A folder and the environment in which programs run.
+pub struct Bench {
+    folder: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+    kept: Vec<Box<dyn Any>>,
+    wrapper: Vec<&'static str>,
+}
+
+/// What a program left.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        // A server that is tested into may run under another account.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        // A file of its own, so that the one of the machine is never read.
+        std::fs::write(folder.path().join("backstay.toml"), "").unwrap();
+        Self { folder, variables: Vec::new(), kept: Vec::new(), wrapper: Vec::new() }
+    }
+
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.push((name.to_owned(), value.into()));
+    }
+
+    /// Runs programs through another one, such as `prlimit`.
+    pub fn wrap(&mut self, wrapper: &[&'static str]) {
+        self.wrapper = wrapper.to_vec();
+    }
+
+    /// Makes a folder, with what is in it, one that programs cannot write to, root's included.
+    pub fn make_unwritable(&mut self, below: &str) {
+        let folder = self.path(below);
+        std::fs::create_dir_all(&folder).unwrap();
+        assert!(Command::new("chmod").args(["-R", "a-w"]).arg(&folder).status().unwrap().success());
+        if backstay_testkit::Account::for_servers().unwrap().is_some() {
+            // Root without its right to overrule permissions.
+            self.wrap(&["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]);
+        }
+        self.keep(Writable(folder));
+    }
+
+    /// Makes a folder a disk that has no room for a backup.
+    pub fn make_full(&mut self, below: &str) {
+        let folder = self.path(below);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mount = ["-t", "tmpfs", "-o", "size=256k,mode=755", "tmpfs"];
+        let mounted = Command::new("mount").args(mount).arg(&folder).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            self.keep(Mounted(folder));
+        } else {
+            // Without the right to mount, a limit on file sizes has to stand in.
+            self.wrap(&["prlimit", "--fsize=200000", "--", "env", "--ignore-signal=XFSZ"]);
+        }
+    }
+
+    /// Copies files and folders of another one, times included.
+    pub fn copy_from(&self, other: &Self, names: &[&str]) {
+        for name in names {
+            let copied = Command::new("cp").arg("-a").arg(other.path(name)).arg(self.path("")).status();
+            assert!(copied.unwrap().success(), "{name}");
+        }
+    }
+
+    /// The only manifest of a repository.
+    pub fn manifest(&self, repository: &str) -> PathBuf {
+        let mut found = files(&self.path(repository));
+        found.retain(|path| path.ends_with("manifest.json"));
+        assert_eq!(found.len(), 1);
+        found.remove(0)
+    }
+
+    /// Keeps something alive as long as the folder.
+    pub fn keep(&mut self, something: impl Any) {
+        self.kept.push(Box::new(something));
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    pub fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.path(name), content).unwrap();
+    }
+
+    /// Writes a file that only its owner reads.
+    pub fn write_secret(&self, name: &str, content: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        self.write(name, content);
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub fn command<A: AsRef<OsStr>>(&self, program: &str, args: &[A]) -> Command {
+        let mut words = self.wrapper.iter().copied().chain([path(program)]);
+        let mut command = Command::new(words.next().unwrap());
+        command
+            .args(words)
+            .args(args)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.folder.path())
+            .env("BACKSTAY_CONFIG", "backstay.toml")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run<A: AsRef<OsStr>>(&self, program: &str, args: &[A]) -> Ended {
+        self.command(program, args).output().unwrap().into()
+    }
+
+    /// Runs with `--json` and gives its one object too.
+    pub fn json(&self, program: &str, args: &[&str]) -> (Ended, Value) {
+        let ended = self.run(program, &[args, &["--json"]].concat());
+        assert_eq!(ended.stdout.lines().count(), 1, "exactly one object: {ended:?}");
+        let value = serde_json::from_str(&ended.stdout).unwrap();
+        (ended, value)
+    }
+}
+
+struct Writable(PathBuf);
+
+impl Drop for Writable {
+    fn drop(&mut self) {
+        // Or the folder could not be removed.
+        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(&self.0).status();
+    }
+}
+
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+}
+
+impl Ended {
+    /// Asserts the exit code, showing everything when it differs.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// All files below a folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut all: Vec<_> = entries
+        .flatten()
+        .flat_map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { vec![entry.path()] })
+        .collect();
+    all.sort();
+    all
+}
+
+/// Changes one bit in the middle of a file.
+pub fn flip_a_bit(path: &Path) {
+    let mut content = Vec::new();
+    std::fs::File::open(path).unwrap().read_to_end(&mut content).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, content).unwrap();
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // What is kept may lie in the folder, such as a mounted disk.
+        self.kept.clear();
+    }
+}
+
+/// Looks again until it holds, for a minute.
+#[track_caller]
+pub fn until(mut condition: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(60), "timed out");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

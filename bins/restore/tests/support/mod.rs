@@ -1,0 +1,108 @@
+//! The program of this package, and a server with a database and sets of it.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+#[path = "../../../backup/tests/support/bench.rs"]
+mod bench;
+#[path = "../../../backup/tests/support/table.rs"]
+pub mod table;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use age::secrecy::ExposeSecret;
+use backstay_backup_core::clock::SystemClock;
+use backstay_backup_core::encryption::Recipients;
+use backstay_backup_core::id::Stanza;
+use backstay_backup_core::local::LocalStore;
+use backstay_backup_core::progress::Progress;
+use backstay_backup_core::replicas::Repositories;
+use backstay_backup_core::repository::Repository;
+use backstay_postgres_ops::{DumpOptions, Server, ToolSearch, backup_database};
+use backstay_testkit::{PostgresOptions, TestPostgres};
+use tokio_util::sync::CancellationToken;
+
+pub use bench::{Bench, Ended, files, flip_a_bit, until};
+
+pub fn path(program: &str) -> &'static str {
+    assert_eq!(program, "restore-database");
+    env!("CARGO_BIN_EXE_restore-database")
+}
+
+/// A server with a database, and one set of it in the repository `local`.
+pub struct Scene {
+    pub server: TestPostgres,
+    pub bench: Bench,
+}
+
+impl Scene {
+    pub fn new(recipients: &[&str]) -> Self {
+        let server = TestPostgres::start_blocking(&PostgresOptions::default()).unwrap();
+        server.psql("postgres", "CREATE DATABASE shop").unwrap();
+        let fill = "CREATE TABLE item AS SELECT n, n::text AS text FROM generate_series(1, 500) n; \
+                    CREATE TABLE note (text text); INSERT INTO note VALUES ('kept')";
+        server.psql("shop", fill).unwrap();
+        let mut scene = Self { server, bench: Bench::new() };
+        reach(&scene.server, &mut scene.bench);
+        scene.back_up("local", recipients);
+        scene
+    }
+
+    /// Backs up into a new repository.
+    pub fn back_up(&self, repository: &str, recipients: &[&str]) {
+        let recipients = Recipients::parse(recipients.iter().copied()).unwrap();
+        tokio::runtime::Runtime::new().unwrap().block_on(self.store_set(repository, recipients));
+    }
+
+    async fn store_set(&self, name: &str, recipients: Recipients) {
+        let store = Arc::new(LocalStore::create(self.path(name)).unwrap());
+        let repository = Repository::create(name, store, &SystemClock).await.unwrap();
+        let repositories = Repositories::new(vec![repository], 1, Arc::new(SystemClock)).unwrap();
+        let server = Server::parse(&self.server.url("shop"), &BTreeMap::new()).unwrap();
+        let options = DumpOptions::new(Stanza::parse("main").unwrap())
+            .recipients(recipients)
+            .tools(ToolSearch::only(self.server.install().bin()));
+        let (progress, cancel) = (Progress::new(), CancellationToken::new());
+        Box::pin(backup_database(&server, &repositories, &options, &progress, &cancel)).await.unwrap();
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.bench.path(below)
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ended {
+        self.bench.run("restore-database", &[&["--repository", "./local"], args].concat())
+    }
+
+    pub fn databases(&self) -> String {
+        let query =
+            "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE NOT datistemplate";
+        self.server.psql("postgres", query).unwrap().trim().to_owned()
+    }
+
+    pub fn count(&self, database: &str) -> String {
+        self.server.psql(database, "SELECT count(*) FROM item").unwrap().trim().to_owned()
+    }
+
+    /// The object with the rows.
+    pub fn data(&self) -> PathBuf {
+        data(&self.bench)
+    }
+}
+
+/// Lets programs reach the server.
+pub fn reach(server: &TestPostgres, bench: &mut Bench) {
+    bench.set("BACKSTAY_POSTGRES_URL", server.url("postgres"));
+    bench.set("BACKSTAY_POSTGRES_BIN_DIR", server.install().bin().display().to_string());
+}
+
+/// The object with the rows.
+pub fn data(bench: &Bench) -> PathBuf {
+    let mut objects = files(&bench.path("local/main/sets"));
+    objects.retain(|path| !path.ends_with("manifest.json"));
+    objects.into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap()
+}
+
+pub fn key_text(key: &age::x25519::Identity) -> String {
+    key.to_string().expose_secret().to_owned()
+}
