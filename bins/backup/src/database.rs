@@ -129,7 +129,8 @@ async fn back_up(
 ) -> Result<BackedUp, Failure> {
     let backup = async {
         let report = backup_database(server, &opened.repositories, options, &ctx.progress, &ctx.cancel);
-        Ok(report.await?)
+        // On the heap: the futures of whole backups are large.
+        Ok(Box::pin(report).await?)
     };
     let report = ctx.under_lease(&opened.repositories, &lease_name(&server.database), backup).await?;
     let mut set = BackedUp::new(&report);

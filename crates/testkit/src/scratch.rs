@@ -64,8 +64,11 @@ impl ScratchDir {
         &self.path
     }
 
-    /// Creates a directory inside, owned like the scratch directory itself.
-    pub(crate) fn subdirectory(&self, name: &str, account: Option<&Account>) -> Result<PathBuf> {
+    /// Creates a directory inside, owned by the account if one is given.
+    ///
+    /// # Errors
+    /// When it cannot be made or given away.
+    pub fn subdirectory(&self, name: &str, account: Option<&Account>) -> Result<PathBuf> {
         let path = self.path.join(name);
         fs::create_dir(&path).map_err(Error::io("create", &path))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(Error::io("protect", &path))?;

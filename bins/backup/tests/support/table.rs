@@ -55,7 +55,7 @@ fn try_row<W: World>(world: &W, row: &Row<W>) -> Result<(), String> {
     let said = world.redact((ended.stdout + &ended.stderr).replace(here.trim_end_matches('/'), "HERE"));
     let mut problem = String::new();
     if ended.code != row.exit {
-        write!(problem, "ends with {} instead of {}\n", ended.code, row.exit).unwrap();
+        writeln!(problem, "ends with {} instead of {}", ended.code, row.exit).unwrap();
     }
     if !fits(row.says, said.trim_end()) {
         write!(problem, "--- says\n{said}--- instead of\n{}\n", row.says).unwrap();
