@@ -90,6 +90,12 @@ impl TocEntry {
     }
 }
 
+/// The table of a COPY statement, qualified and quoted as it stands there.
+pub(crate) fn copy_table(statement: &str) -> Option<&str> {
+    let target = statement.strip_prefix("COPY ")?;
+    target.get(..qualified_name_length(target.as_bytes())?)
+}
+
 /// Length of `a.b` at the start of `text`, where either part may be quoted.
 fn qualified_name_length(text: &[u8]) -> Option<usize> {
     let mut in_quotes = false;

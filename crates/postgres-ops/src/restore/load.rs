@@ -66,7 +66,9 @@ impl Job<'_> {
     /// Loads all rows; returns the post-data entries that were built on the way.
     pub(super) async fn load(&self) -> Result<HashSet<DumpId>, Error> {
         self.progress.begin("data");
-        let units = plan_units(&self.facts.archives, |archive, id| self.is_wanted(archive, id));
+        let units = plan_units(&self.facts.archives, self.options.large_table, |archive, id| {
+            self.is_wanted(archive, id)
+        });
         self.progress.expect_bytes(units.iter().map(Unit::bytes).sum());
         self.load_positions().await?;
         let built: Vec<Vec<DumpId>> = stream::iter(units)
@@ -107,6 +109,10 @@ impl Job<'_> {
 
     pub(super) async fn load_unit(&self, unit: Unit) -> Result<Vec<DumpId>, Error> {
         let Some(archive) = self.archives.get(unit.archive) else { return Ok(Vec::new()) };
+        if let Some(statements) = self.copy_statements(archive, &unit) {
+            self.copy_unit(archive, &unit, &statements).await?;
+            return self.build_indexes(archive, unit.ids[0]).await;
+        }
         let ids: HashSet<DumpId> = unit.ids.iter().copied().collect();
         let list = archive.list(|id| ids.contains(&id) || archive.toc.find(id).is_some_and(is_preamble))?;
         let mut arguments = self.arguments(&list);

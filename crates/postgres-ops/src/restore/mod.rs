@@ -10,7 +10,8 @@
 //! 7 swap       rename into place; only now the old database is out of the way, and still kept
 //! ```
 //!
-//! Nothing is staged on disk: a unit is header and table of contents of its archive followed by the byte ranges of
+//! Rows of a large table go from the object to the server by COPY, without a program in between ([`copy`]). Nothing
+//! else is staged on disk either: a unit is header and table of contents of its archive followed by the byte ranges of
 //! the blocks it wants, which is again an archive that stock `pg_restore` reads from a pipe.
 //!
 //! | what fails | what remains |
@@ -22,6 +23,7 @@
 
 mod check;
 mod choose;
+mod copy;
 mod job;
 mod load;
 mod obstacles;

@@ -28,6 +28,9 @@ pub struct RestoreOptions {
     pub create_roles: bool,
     /// Tables loaded and indexes built at the same time.
     pub jobs: usize,
+    /// Tables with at least this many bytes of rows are loaded on their own, and their indexes built while others load;
+    /// 16 MiB by default.
+    pub large_table: u64,
     /// Read and check every stored byte before the target is touched. Reads the set twice.
     pub verify_first: bool,
     /// Run `ANALYZE` at the end.
@@ -50,6 +53,7 @@ impl Default for RestoreOptions {
             no_tablespaces: false,
             create_roles: true,
             jobs: 2,
+            large_table: 16 << 20,
             verify_first: true,
             analyze: false,
             tools: ToolSearch::default(),
@@ -82,6 +86,13 @@ impl RestoreOptions {
     #[must_use]
     pub fn tables<'a>(mut self, tables: impl IntoIterator<Item = &'a str>) -> Self {
         self.tables = tables.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// Sets from how many bytes of rows on a table is loaded on its own.
+    #[must_use]
+    pub fn large_table(mut self, bytes: u64) -> Self {
+        self.large_table = bytes;
         self
     }
 

@@ -9,9 +9,6 @@ use std::ops::Range;
 use crate::archive::DumpId;
 use crate::facts::StoredArchive;
 
-/// Blocks of this size are loaded on their own.
-const LARGE_BLOCK: u64 = 16 << 20;
-
 /// Data that one `pg_restore` loads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unit {
@@ -32,15 +29,20 @@ impl Unit {
     }
 }
 
-/// Plans the units, the largest first. `wanted` limits the entries of each archive.
-pub(crate) fn plan_units(archives: &[StoredArchive], wanted: impl Fn(usize, DumpId) -> bool) -> Vec<Unit> {
+/// Plans the units, the largest first: blocks of at least `large` bytes each, and the rest of every archive together.
+/// `wanted` limits the entries of each archive.
+pub(crate) fn plan_units(
+    archives: &[StoredArchive],
+    large: u64,
+    wanted: impl Fn(usize, DumpId) -> bool,
+) -> Vec<Unit> {
     let mut units = Vec::new();
     for (archive, stored) in archives.iter().enumerate() {
         let mut rest = Unit { archive, ids: Vec::new(), spans: Vec::new(), single: false };
         for block in &stored.blocks {
             let Some(id) = DumpId::new(block.id).filter(|id| wanted(archive, *id)) else { continue };
             let span = block.start..block.end;
-            if span.end.saturating_sub(span.start) >= LARGE_BLOCK {
+            if span.end.saturating_sub(span.start) >= large {
                 units.push(Unit { archive, ids: vec![id], spans: vec![span], single: true });
             } else {
                 rest.ids.push(id);
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn large_tables_stand_alone_and_small_ones_go_together() {
-        let units = plan_units(&[archive(&[5, 20 << 20, 7, 9])], |_, _| true);
+        let units = plan_units(&[archive(&[5, 20 << 20, 7, 9])], 16 << 20, |_, _| true);
         assert_eq!(units.len(), 2);
         assert!(units[0].single && units[0].ids.len() == 1);
         assert_eq!(units[1].spans, [100..105, 105 + (20 << 20)..121 + (20 << 20)]);
