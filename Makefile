@@ -19,7 +19,7 @@ demo: setup
 
 ## make test     every test, with real servers on loopback
 test: setup-tests
-	cargo test --workspace --all-features $(TEST_FLAGS)
+	cargo test --workspace --all-features --no-fail-fast $(TEST_FLAGS)
 
 ## make check    formatting, lints, documentation, directions between crates, licences
 check: setup
