@@ -33,9 +33,9 @@ bench: setup
 	cargo build --release -p backstay-backup -p backstay-restore -p backstay-benches
 	cargo run --quiet --release -p backstay-benches --bin logical -- $(BENCH_FLAGS)
 
-## make soak     long runs: hundreds of kills, tens of thousands of flipped bits
+## make soak     long runs: hundreds of kills, tens of thousands of flipped bits, every fault at every call
 soak: setup-tests
-	BACKSTAY_SOAK=1 cargo test --release --workspace --all-features
+	BACKSTAY_SOAK=1 cargo test --release --workspace --all-features -- --nocapture
 
 setup:
 	@scripts/setup.sh

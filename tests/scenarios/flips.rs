@@ -213,7 +213,7 @@ async fn a_damaged_set_is_refused_before_the_target_is_touched() {
                 assert!(words(&error).contains(&*object), "{when}: {}", words(&error));
                 assert!(words(&error).contains(set.id.as_str()), "{when}: {}", words(&error));
             }
-            assert_eq!(scene.count_databases("never"), "0", "{when}");
+            assert_eq!(scene.count_databases("never").await, "0", "{when}");
             std::fs::write(file, good).unwrap();
             refused += 1;
         }

@@ -6,6 +6,9 @@
 
 mod faults;
 mod flips;
+mod ground;
 mod s3_faults;
 mod scene;
+mod sweep;
+mod upkeep_faults;
 mod writer;

@@ -172,6 +172,6 @@ async fn restores_survive_broken_and_lying_replies_or_refuse() {
         server.faults().set(faults);
         let error = scene.restore(&repositories, manifest, "never").await.unwrap_err();
         assert_eq!(error.class(), class, "{name}: {}", words(&error));
-        assert_eq!(scene.count_databases("never"), "0", "{name}");
+        assert_eq!(scene.count_databases("never").await, "0", "{name}");
     }
 }

@@ -1,7 +1,6 @@
 //! A database, and short ways to back it up and to see what became of it.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ pub(crate) fn stanza() -> Stanza {
 
 /// A PostgreSQL server with the database `source`.
 pub(crate) struct Scene {
-    pub(crate) postgres: TestPostgres,
+    pub(crate) postgres: Arc<TestPostgres>,
 }
 
 impl Scene {
@@ -50,7 +49,7 @@ impl Scene {
         ] {
             postgres.psql("source", &statement).unwrap();
         }
-        Self { postgres }
+        Self { postgres: Arc::new(postgres) }
     }
 
     pub(crate) fn server(&self, database: &str) -> Server {
@@ -89,15 +88,21 @@ impl Scene {
         let restored =
             restore_database(&server, repositories, manifest, keys, &options, &progress, &cancel).await;
         if restored.is_ok() {
-            self.postgres.psql("postgres", &format!("drop database {target}")).unwrap();
+            self.psql(format!("drop database {target}")).await;
         }
         restored
     }
 
     /// How many databases have a name that begins so.
-    pub(crate) fn count_databases(&self, name: &str) -> String {
-        let count = format!("select count(*) from pg_database where starts_with(datname, '{name}')");
-        self.postgres.psql("postgres", &count).unwrap()
+    pub(crate) async fn count_databases(&self, name: &str) -> String {
+        self.psql(format!("select count(*) from pg_database where starts_with(datname, '{name}')")).await
+    }
+
+    /// Off the async threads, which may be needed by the store.
+    async fn psql(&self, statement: String) -> String {
+        let postgres = self.postgres.clone();
+        let run = move || postgres.psql("postgres", &statement).unwrap();
+        tokio::task::spawn_blocking(run).await.unwrap()
     }
 }
 
@@ -124,6 +129,11 @@ pub(crate) async fn catalog(repositories: &Repositories) -> Catalog {
 
 /// All texts of an error, as a printer would show them.
 pub(crate) fn words(error: &Error) -> String {
+    chain(error)
+}
+
+/// The same of any error.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -162,6 +162,7 @@ fn copy(copy: &backstay_backup_core::catalog::CopyReport) -> String {
         CopyState::Failed => format!("{} (failed)", copy.repository),
         CopyState::Differs => format!("{} (differs)", copy.repository),
         CopyState::Incomplete => format!("{} (incomplete)", copy.repository),
+        CopyState::Unread => format!("{} (not read)", copy.repository),
         CopyState::Newer => format!("{} (newer format)", copy.repository),
         _ => format!("{} (unreadable)", copy.repository),
     }

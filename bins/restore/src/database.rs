@@ -3,7 +3,7 @@
 use std::fmt;
 
 use backstay_backup_core::Class;
-use backstay_backup_core::catalog::{Catalog, CopyState, Filter};
+use backstay_backup_core::catalog::{Catalog, CopyState, Filter, SetSummary};
 use backstay_backup_core::config::Setting;
 use backstay_backup_core::manifest::{Manifest, SetKind};
 use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, PostgresArgs, human, identity_setting};
@@ -134,7 +134,9 @@ fn choose(catalog: &Catalog, args: &Args) -> Result<Manifest, Failure> {
             if let Some(at) = args.at {
                 filter = filter.at_or_before(at);
             }
-            catalog.newest_good(&filter)?
+            let chosen = catalog.newest_good(&filter)?;
+            say_passed_over(catalog, chosen);
+            chosen
         }
     };
     match &summary.manifest {
@@ -143,12 +145,26 @@ fn choose(catalog: &Catalog, args: &Args) -> Result<Manifest, Failure> {
             let newer = summary.copies.iter().any(|copy| copy.state == CopyState::Newer);
             let (class, hint) = if newer {
                 (Class::Usage, "use the version of Backstay that wrote it, or a newer one")
+            } else if summary.is_unread() {
+                (Class::Temporary, "run the same command again, or restore another set")
             } else {
                 (Class::Data, "`verify-backups` shows which copies and sets are whole; restore one of those")
             };
             let problems = summary.problems().join("; ");
             Err(Failure::new(class, format!("set {} cannot be restored: {problems}", summary.id))
                 .with_hint(hint))
+        }
+    }
+}
+
+/// Newer sets that are no good: whoever expects their state should know.
+fn say_passed_over(catalog: &Catalog, chosen: &SetSummary) {
+    let database = |set: &SetSummary| set.manifest.as_ref().map(|manifest| manifest.source.database.clone());
+    let wanted = database(chosen);
+    for set in catalog.sets.iter().take_while(|set| set.id != chosen.id).filter(|set| !set.is_good()) {
+        if set.manifest.is_none() || database(set) == wanted {
+            let problems = set.problems().join("; ");
+            tracing::warn!(set = %set.id, problems, "a newer set is passed over, because it is not good");
         }
     }
 }

@@ -102,8 +102,10 @@ pub enum CopyState {
     Incomplete,
     /// Its manifest was written by a newer program.
     Newer,
-    /// Its manifest cannot be read, or belongs elsewhere.
+    /// Its manifest is damaged, or belongs elsewhere.
     Unreadable,
+    /// The store did not hand its manifest out; it may be good.
+    Unread,
 }
 
 impl Catalog {
@@ -177,11 +179,10 @@ impl SetCopy {
     fn new(repository: &str, scan: CopyScan, proofs: Proofs) -> Self {
         let (manifest, problem) = match scan.manifest {
             Ok(manifest) => (Ok(manifest), None),
-            Err(unreadable) => (Err(unreadable.newer), Some(unreadable.problem)),
+            Err(unreadable) => (Err(unreadable.state), Some(unreadable.problem)),
         };
         let state = match &manifest {
-            Err(true) => CopyState::Newer,
-            Err(false) => CopyState::Unreadable,
+            Err(state) => *state,
             Ok(manifest) if !manifest.complete => CopyState::Incomplete,
             Ok(_) if proofs.doubt().is_some() => CopyState::Failed,
             Ok(_) => CopyState::Good,
@@ -229,6 +230,12 @@ impl SetSummary {
 
     fn has_good_copy(&self) -> bool {
         self.copies.iter().any(|copy| copy.state == CopyState::Good)
+    }
+
+    /// Whether nobody knows what it is: no copy of its manifest can be had, and one of them may be good.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.manifest.is_none() && self.copies.iter().any(|copy| copy.state == CopyState::Unread)
     }
 
     /// The copy in a repository.
@@ -283,7 +290,7 @@ impl SetSummary {
             CopyState::Good if self.broken_parent.is_none() => Health::Good,
             CopyState::Good | CopyState::Failed | CopyState::Differs => Health::Doubtful,
             CopyState::Incomplete => Health::Incomplete,
-            CopyState::Newer | CopyState::Unreadable => Health::Unreadable,
+            CopyState::Newer | CopyState::Unreadable | CopyState::Unread => Health::Unreadable,
         };
         let held = self.copies.iter().any(|copy| copy.hold == Hold::Held);
         Some(Candidate {

@@ -82,6 +82,14 @@ pub enum Error {
         /// The stanza.
         stanza: Stanza,
     },
+    /// The manifest of a set that may be the one wanted cannot be read; any other might be the wrong one.
+    #[error("set {set} may be the newest, and its manifest cannot be read: {problem}")]
+    Unread {
+        /// The set.
+        set: SetId,
+        /// What the stores say.
+        problem: String,
+    },
     /// Stored bytes are missing or differ from the manifest; the set must not be restored.
     #[error("set {set} is damaged: {object}: {problem}")]
     Damaged {
@@ -184,7 +192,7 @@ impl Error {
             Self::NoSuchSet { .. } => Class::Absent,
             Self::Quorum { source, .. } => source.class(),
             Self::LeaseHeld { .. } | Self::LeaseLost { .. } => Class::Conflict,
-            Self::Source { .. } | Self::Cancelled => Class::Temporary,
+            Self::Unread { .. } | Self::Source { .. } | Self::Cancelled => Class::Temporary,
             Self::Internal { .. } => Class::Internal,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Faults are scripted by call: "the third `put` fails so", "every call of the next ten seconds", "the disk is full
 //! after a megabyte". All calls are recorded, so a test can run a scenario once, count them, and then repeat it with
-//! each fault at each position. The seed decides what is left to chance: which bit flips, which call chaos hits.
+//! each fault at each position, also where calls overlap and so come in another order each time ([`Spot`]). The seed decides what is left to chance: which bit flips, which call chaos hits.
 //!
 //! It changes nothing by itself and is as fast as the store below until told otherwise.
 
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use self::script::Script;
-pub use self::script::{Call, ErrorKind, Mishap, Operation};
+pub use self::script::{Call, ErrorKind, Mishap, Operation, Spot};
 use crate::key::{Key, Prefix};
 use crate::store::{
     Attributes, Capabilities, GetResult, Multipart, ObjectMeta, ObjectStore, PartNumber, PartTag,
@@ -47,6 +47,11 @@ impl Fault {
     /// Lets call `number` (from 1) of all calls go wrong, whatever it is.
     pub fn on_call(&self, number: u64, mishap: Mishap) {
         self.script().on(None, number, mishap);
+    }
+
+    /// Lets the call at a spot go wrong, counted from now on, and the `calls - 1` after it, whatever they are.
+    pub fn at(&self, spot: Spot, calls: u64, mishap: Mishap) {
+        self.script().at(spot, calls, mishap);
     }
 
     /// Lets every call of an operation go wrong from now on.
@@ -78,6 +83,12 @@ impl Fault {
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.script().calls().to_vec()
+    }
+
+    /// How many calls went wrong.
+    #[must_use]
+    pub fn injected(&self) -> u64 {
+        self.script().calls().iter().filter(|call| call.mishap.is_some()).count() as u64
     }
 
     /// How often an operation was called.

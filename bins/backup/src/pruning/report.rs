@@ -133,6 +133,9 @@ impl Pruned {
             let failed = (!report.failed.is_empty()).then_some(Exit::Temporary);
             blocked.into_iter().chain(denied).chain(failed).max()
         };
+        if self.report.repositories.iter().any(|report| !report.damaged.is_empty()) {
+            return Exit::Data;
+        }
         let missing = (!self.unavailable.is_empty()).then_some(Exit::Temporary);
         self.report.repositories.iter().filter_map(of).chain(missing).max().unwrap_or(Exit::Done)
     }
@@ -168,7 +171,7 @@ fn repository_report(f: &mut fmt::Formatter<'_>, report: &RepositoryReport) -> f
     for denied in &report.denied {
         write!(f, "\n! not allowed to remove {}: {}", denied.object, denied.problem)?;
     }
-    for failed in &report.failed {
+    for failed in report.failed.iter().chain(&report.damaged) {
         write!(f, "\n! {}: {}", failed.object, failed.problem)?;
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
+use super::CopyState;
 use crate::error::{Error, describe};
 use crate::hold::{self, HoldState};
 use crate::id::{SetId, Stanza};
@@ -36,8 +37,7 @@ pub(crate) struct CopyScan {
 #[derive(Clone, Debug)]
 pub(crate) struct Unreadable {
     pub(crate) problem: String,
-    /// It was written by a newer program.
-    pub(crate) newer: bool,
+    pub(crate) state: CopyState,
 }
 
 /// Reads everything that the catalog needs of one repository.
@@ -82,16 +82,43 @@ async fn read_manifest(
     set: &SetId,
     meta: &ObjectMeta,
 ) -> Result<Option<CopyScan>, Error> {
-    let manifest = match repository.manifest(stanza, set).await {
+    let read = match repository.manifest(stanza, set).await {
+        // Perhaps only on its way here: what is damaged in the store is so again.
+        Err(Error::Manifest { source: ManifestError::Damaged { .. }, .. }) => {
+            repository.manifest(stanza, set).await
+        }
+        read => read,
+    };
+    let manifest = match read {
         Ok(manifest) => Ok(Arc::new(manifest)),
-        Err(Error::Store { source, .. }) if source.is_absent() => return Ok(None),
+        Err(Error::Store { source, .. }) if source.is_absent() => match is_gone(repository, meta).await? {
+            None => return Ok(None),
+            Some(problem) => Err(Unreadable { problem, state: CopyState::Unread }),
+        },
         Err(error @ Error::Store { .. }) if is_temporary(&error) => return Err(error),
         Err(error) => {
-            let newer = matches!(&error, Error::Manifest { source: ManifestError::TooNew { .. }, .. });
-            Err(Unreadable { problem: describe(&error), newer })
+            let state = match &error {
+                Error::Store { .. } => CopyState::Unread,
+                Error::Manifest { source: ManifestError::TooNew { .. }, .. } => CopyState::Newer,
+                _ => CopyState::Unreadable,
+            };
+            Err(Unreadable { problem: describe(&error), state })
         }
     };
     Ok(Some(CopyScan { manifest, store_time: meta.modified }))
+}
+
+/// Looks again for a manifest that was listed and could not be read: a set is not left out on one word of a store that
+/// contradicts itself. Nothing if it is gone, or else the problem.
+async fn is_gone(repository: &Repository, meta: &ObjectMeta) -> Result<Option<String>, Error> {
+    match repository.store().head(&meta.key).await {
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) if error.is_temporary() => Err(repository.failed("look for a manifest", error)),
+        Err(error) => Ok(Some(describe(&error))),
+        Ok(_) => {
+            Ok(Some("the store lists the manifest, and says that it is not there to be read".to_owned()))
+        }
+    }
 }
 
 fn is_temporary(error: &Error) -> bool {

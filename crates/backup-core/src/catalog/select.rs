@@ -68,12 +68,18 @@ impl Catalog {
         self.sets.iter().filter(|set| filter.fits(set))
     }
 
-    /// The good set with the newest recovery point.
+    /// The good set with the newest recovery point. A set that arrived later and cannot be read is not passed over,
+    /// because it may be the newest; a damaged one is.
     ///
     /// # Errors
-    /// [`Error::NoSuchSet`] when no good set fits.
+    /// [`Error::NoSuchSet`] when no good set fits, [`Error::Unread`] when that is not certain.
     pub fn newest_good(&self, filter: &Filter) -> Result<&SetSummary, Error> {
         let newest = self.sets.iter().find(|set| filter.fits(set) && set.is_good());
+        let later = |set: &&SetSummary| newest.is_none_or(|newest| set.store_time >= newest.store_time);
+        if let Some(unread) = self.sets.iter().filter(|set| set.is_unread()).find(later) {
+            let problem = unread.problems().join("; ");
+            return Err(Error::Unread { set: unread.id.clone(), problem });
+        }
         newest.ok_or_else(|| self.no_such(filter.words()))
     }
 

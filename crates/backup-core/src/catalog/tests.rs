@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::fixture::{DAY, Shape, Site, get, id, overwrite, put, stanza, start};
 use super::*;
-use crate::fault::{ErrorKind, Mishap, Operation};
+use crate::fault::{ErrorKind, Mishap, Operation, Spot};
 use crate::hold;
 use crate::key::Key;
 use crate::manifest::SetKind;
@@ -60,6 +60,46 @@ async fn newest_means_newest_good() {
     assert_eq!(catalog.sets.len(), 6);
     prove(&site, near, id(4), ProofKind::VerifyFull, true).await;
     assert_eq!(load(&site).await.newest_good(&Filter::default()).unwrap().id, id(4));
+}
+
+#[tokio::test]
+async fn a_set_that_cannot_be_read_is_not_passed_over_for_an_older_one() {
+    let site = Site::daily(3).await;
+    let spot = |number: u32| {
+        let like = layout::manifest(&stanza(), &id(number)).as_str().to_owned();
+        Spot { operation: Operation::Get, like, number: 1 }
+    };
+    for kind in [ErrorKind::Denied, ErrorKind::Failed, ErrorKind::Missing, ErrorKind::Absent] {
+        let choose = async |number: u32| {
+            site.faults[0].at(spot(number), 1, Mishap::Error(kind));
+            let catalog = load(&site).await;
+            site.faults[0].calm();
+            assert_eq!(catalog.sets.len(), 3, "{kind:?}");
+            let unread = catalog.by_id(id(number).as_str()).unwrap();
+            assert!(unread.is_unread() && !unread.problems().is_empty(), "{kind:?}: {unread:?}");
+            catalog.newest_good(&Filter::default()).map(|set| set.id.clone())
+        };
+        let refused = choose(2).await.unwrap_err();
+        assert!(matches!(&refused, Error::Unread { set, .. } if *set == id(2)), "{kind:?}: {refused:?}");
+        assert_eq!(choose(1).await.unwrap(), id(2), "{kind:?}: an older one is in nobody's way");
+    }
+}
+
+#[tokio::test]
+async fn a_set_that_cannot_be_read_is_not_called_absent() {
+    let site = Site::daily(1).await;
+    site.faults[0].always(Operation::Get, Mishap::Error(ErrorKind::Denied));
+    let refused = load(&site).await.newest_good(&Filter::default()).unwrap_err();
+    assert!(matches!(refused, Error::Unread { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_manifest_that_was_damaged_on_its_way_is_read_again() {
+    let site = Site::daily(2).await;
+    let like = layout::manifest(&stanza(), &id(1)).as_str().to_owned();
+    site.faults[0].at(Spot { operation: Operation::Get, like, number: 1 }, 1, Mishap::Flip);
+    assert_eq!(load(&site).await.newest_good(&Filter::default()).unwrap().id, id(1));
+    assert_eq!(site.faults[0].injected(), 1);
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ impl Classified for Error {
                 "check the place; the first backup makes an empty or missing directory a repository"
             }
             Self::NoSuchSet { .. } => "`list-backups` shows the sets there are",
+            Self::Unread { .. } => "run the same command again, or name a set with --set",
             Self::Damaged { .. } | Self::Misplaced { .. } => {
                 "`verify-backups` shows which copies and sets are whole; restore one of those"
             }

@@ -10,7 +10,7 @@ use crate::key::Key;
 use crate::store::StoreError;
 
 /// The calls of a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Operation {
     /// [`crate::store::ObjectStore::put`].
@@ -58,10 +58,37 @@ pub struct Call {
     pub operation: Operation,
     /// Its key or prefix.
     pub what: String,
+    /// What went wrong with it.
+    pub mishap: Option<Mishap>,
+}
+
+/// One call, named so that another run has it too, although its keys are new and its calls overlap otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Spot {
+    /// What is called.
+    pub operation: Operation,
+    /// Its key or prefix; a segment `*` stands for any one segment.
+    pub like: String,
+    /// Which of the calls that fit, from 1.
+    pub number: u64,
+}
+
+impl Spot {
+    fn fits(&self, operation: Operation, what: &str) -> bool {
+        let (mut wanted, mut found) = (self.like.split('/'), what.split('/'));
+        operation == self.operation
+            && loop {
+                match (wanted.next(), found.next()) {
+                    (None, None) => break true,
+                    (Some(wanted), Some(found)) if wanted == "*" || wanted == found => {}
+                    _ => break false,
+                }
+            }
+    }
 }
 
 /// What happens to a call.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mishap {
     /// It fails before the store is reached.
@@ -157,6 +184,7 @@ pub(super) struct Script {
     random: StdRng,
     calls: Vec<Call>,
     planned: Vec<Planned>,
+    aimed: Vec<Aimed>,
     storm: Option<Instant>,
     room: Option<u64>,
     chaos: Option<(f64, Vec<Mishap>)>,
@@ -171,12 +199,34 @@ struct Planned {
     mishap: Mishap,
 }
 
+/// A fault that begins at a spot.
+#[derive(Debug)]
+struct Aimed {
+    spot: Spot,
+    mishap: Mishap,
+    /// Calls that fitted the spot.
+    seen: u64,
+    /// Calls that are still to be hit, whatever they are, once the spot was met.
+    left: u64,
+}
+
+impl Aimed {
+    fn hits(&mut self, operation: Operation, what: &str) -> bool {
+        let fits = self.spot.fits(operation, what);
+        self.seen += u64::from(fits);
+        let hits = self.seen >= self.spot.number && self.left > 0;
+        self.left -= u64::from(hits);
+        hits
+    }
+}
+
 impl Script {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
             calls: Vec::new(),
             planned: Vec::new(),
+            aimed: Vec::new(),
             storm: None,
             room: None,
             chaos: None,
@@ -189,6 +239,10 @@ impl Script {
 
     pub(super) fn always(&mut self, operation: Operation, mishap: Mishap) {
         self.planned.push(Planned { operation: Some(operation), number: None, mishap });
+    }
+
+    pub(super) fn at(&mut self, spot: Spot, calls: u64, mishap: Mishap) {
+        self.aimed.push(Aimed { spot, mishap, seen: 0, left: calls });
     }
 
     pub(super) fn storm(&mut self, time: Duration) {
@@ -205,6 +259,7 @@ impl Script {
 
     pub(super) fn calm(&mut self) {
         self.planned.clear();
+        self.aimed.clear();
         self.storm = None;
         self.room = None;
         self.chaos = None;
@@ -220,11 +275,26 @@ impl Script {
 
     /// Records a call that carries so many bytes and decides what becomes of it.
     pub(super) fn next(&mut self, operation: Operation, what: &str, bytes: usize) -> Option<Mishap> {
-        self.calls.push(Call { operation, what: what.to_owned() });
+        let mishap = self.decide(operation, what, bytes);
+        self.calls.push(Call { operation, what: what.to_owned(), mishap });
+        mishap
+    }
+
+    fn decide(&mut self, operation: Operation, what: &str, bytes: usize) -> Option<Mishap> {
+        // Each counts the calls that fit, also those that something else hits.
+        let mut met = None;
+        for aimed in &mut self.aimed {
+            if aimed.hits(operation, what) {
+                met = met.or(Some(aimed.mishap));
+            }
+        }
         if self.storm.is_some_and(|end| Instant::now() < end) {
             return Some(Mishap::Error(ErrorKind::Temporary));
         }
-        let (total, same) = (self.calls.len() as u64, self.count(operation));
+        if met.is_some() {
+            return met;
+        }
+        let (total, same) = (self.calls.len() as u64 + 1, self.count(operation) + 1);
         let hit = self.planned.iter().find(|planned| match planned.operation {
             None => planned.number == Some(total),
             Some(wanted) => wanted == operation && planned.number.is_none_or(|number| number == same),

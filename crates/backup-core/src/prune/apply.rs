@@ -55,6 +55,8 @@ pub struct RepositoryReport {
     pub denied: Vec<Problem>,
     /// What failed; the next run tries again.
     pub failed: Vec<Problem>,
+    /// Newest good sets that were found damaged: nothing older of their kind was removed.
+    pub damaged: Vec<Problem>,
 }
 
 /// A set of the plan that was not removed.
@@ -68,12 +70,13 @@ pub struct Skipped {
 }
 
 impl PruneReport {
-    /// Whether everything was done that could be: nothing blocked, denied, failed or cancelled.
+    /// Whether everything was done that could be: nothing blocked, denied, failed or damaged.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.repositories
-            .iter()
-            .all(|report| report.blocked.is_none() && report.denied.is_empty() && report.failed.is_empty())
+        self.repositories.iter().all(|report| {
+            let problems = [&report.denied, &report.failed, &report.damaged];
+            report.blocked.is_none() && problems.into_iter().all(Vec::is_empty)
+        })
     }
 }
 
@@ -158,7 +161,7 @@ impl Run<'_> {
                 None => report.skip(&removal.set, why_kept(new, &removal.set)),
             }
         }
-        let doubtful_groups = self.groups_without_whole_set(new, &doomed).await;
+        let doubtful_groups = self.groups_without_whole_set(new, &doomed, report).await;
         // Whoever stays keeps its parents, whatever was planned for them.
         let planned: BTreeSet<&SetId> = doomed.iter().map(|removal| &removal.set).collect();
         let mut needed: BTreeMap<SetId, SetId> = BTreeMap::new();
@@ -177,7 +180,7 @@ impl Run<'_> {
             } else if self.cancel.is_cancelled() {
                 Some("cancelled".to_owned())
             } else {
-                self.held(&removal.set).await
+                self.held(&removal.set, report).await
             };
             let mut remover = Remover { repository: self.repository, stanza: &self.plan.stanza, report };
             let gone = refusal.is_none() && remover.remove_set(&removal.set).await;
@@ -196,6 +199,7 @@ impl Run<'_> {
         &self,
         new: &RepositoryPlan,
         doomed: &[&'r Removal],
+        report: &mut RepositoryReport,
     ) -> BTreeMap<&'r str, String> {
         let name = self.repository.name();
         let kept: BTreeSet<&SetId> = new.keep.iter().map(|decision| &decision.set).collect();
@@ -209,7 +213,7 @@ impl Run<'_> {
             let newest = good.max_by_key(|candidate| candidate.store_time).map(|candidate| &candidate.set);
             let refusal = match newest {
                 None => Some("there is no good set of its kind".to_owned()),
-                Some(newest) => self.not_whole(newest).await,
+                Some(newest) => self.not_whole(newest, report).await,
             };
             if let Some(refusal) = refusal {
                 groups.insert(group, refusal);
@@ -218,24 +222,33 @@ impl Run<'_> {
         groups
     }
 
-    async fn not_whole(&self, set: &SetId) -> Option<String> {
+    async fn not_whole(&self, set: &SetId, report: &mut RepositoryReport) -> Option<String> {
         let name = self.repository.name();
         let found = self.catalog.sets.iter().find(|summary| summary.id == *set)?;
         let mut summary = found.clone();
         summary.copies.retain(|copy| copy.repository == name);
         let options = VerifyOptions::new(Depth::Quick);
-        let report = verify_set(self.repositories, &self.plan.stanza, &summary, &options).await;
-        let copy = report.copies.first()?;
+        let verified = verify_set(self.repositories, &self.plan.stanza, &summary, &options).await;
+        let copy = verified.copies.first()?;
+        if copy.outcome == Outcome::Passed {
+            return None;
+        }
         let problem = copy.problems.first().or(copy.unchecked.first());
         let words =
             problem.map_or_else(String::new, |found| format!(": {}: {}", found.object, found.problem));
-        (copy.outcome != Outcome::Passed)
-            .then(|| format!("the newest good set {set} could not be found whole{words}"))
+        let reason = format!("the newest good set {set} could not be found whole{words}");
+        let found = Problem::new(set.as_str(), reason.clone());
+        if copy.outcome == Outcome::Failed {
+            report.damaged.push(found)
+        } else {
+            report.failed.push(found)
+        }
+        Some(reason)
     }
 
     /// Looks for a hold once more, in all repositories that the plan could see; what cannot be asked now counts as
     /// a hold.
-    async fn held(&self, set: &SetId) -> Option<String> {
+    async fn held(&self, set: &SetId, report: &mut RepositoryReport) -> Option<String> {
         let stanza = &self.plan.stanza;
         let below = layout::holds(stanza, set);
         let unseen = |name: &str| self.catalog.unreachable.iter().any(|(unreachable, _)| unreachable == name);
@@ -247,7 +260,11 @@ impl Run<'_> {
                         return Some(format!("it is held: {}", state.reason));
                     }
                 }
-                Err(error) => return Some(format!("its holds cannot be read: {}", describe(&error))),
+                Err(error) => {
+                    let reason = format!("its holds cannot be read: {}", describe(&error));
+                    report.failed.push(Problem::new(set.as_str(), reason.clone()));
+                    return Some(reason);
+                }
             }
         }
         None

@@ -158,6 +158,8 @@ async fn the_newest_good_set_must_be_whole_before_anything_goes() {
     assert!(report.repositories[0].removed.is_empty());
     let reason = &report.repositories[0].skipped[0].reason;
     assert!(reason.contains("could not be found whole: globals.sql: it is missing"), "{reason}");
+    assert_eq!(report.repositories[0].damaged[0].object, id(4).to_string());
+    assert!(!report.is_complete());
     assert_eq!(sets(&site).await.len(), 5);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_backup_core::fault::{Call, ErrorKind, Fault, Mishap, Operation};
+use backstay_backup_core::fault::{Call, ErrorKind, Fault, Mishap, Operation, Spot};
 use backstay_backup_core::store::{Attributes, Multipart as _, ObjectStore as _, PartNumber, StoreError};
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -33,10 +33,29 @@ async fn calls_are_recorded_in_order() {
     create(&*fault, "a/x", b"1").await.unwrap();
     read(&*fault, "a/x").await.unwrap();
     keys(&*fault).await.unwrap();
-    let call = |operation, what: &str| Call { operation, what: what.to_owned() };
+    let call = |operation, what: &str| Call { operation, what: what.to_owned(), mishap: None };
     let expected = [call(Operation::Put, "a/x"), call(Operation::Get, "a/x"), call(Operation::List, "")];
     assert_eq!(fault.calls(), expected);
     assert_eq!(fault.count(Operation::Get), 1);
+}
+
+#[tokio::test]
+async fn a_spot_is_met_whatever_comes_between() {
+    let fault = faulty();
+    for name in ["sets/1/data", "sets/1/more/data", "sets/2/data", "sets/3/data"] {
+        create(&*fault, name, b"1").await.unwrap();
+    }
+    let spot = Spot { operation: Operation::Get, like: "sets/*/data".to_owned(), number: 2 };
+    fault.at(spot, 2, Mishap::Error(ErrorKind::Temporary));
+    assert!(read(&*fault, "sets/1/data").await.is_ok(), "the first");
+    assert!(read(&*fault, "sets/1/more/data").await.is_ok(), "two segments are not one");
+    assert!(fault.head(&key("sets/2/data")).await.is_ok(), "another operation");
+    assert!(read(&*fault, "sets/2/data").await.is_err(), "the second");
+    assert!(fault.head(&key("sets/3/data")).await.is_err(), "whatever comes next");
+    assert!(read(&*fault, "sets/3/data").await.is_ok(), "two calls and no more");
+    assert_eq!(fault.injected(), 2);
+    let met: Vec<_> = fault.calls().into_iter().filter(|call| call.mishap.is_some()).collect();
+    assert_eq!((met[0].what.as_str(), met[1].operation), ("sets/2/data", Operation::Head));
 }
 
 #[tokio::test]
