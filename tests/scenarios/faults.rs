@@ -4,7 +4,7 @@
 //! A sample of the cases, or all of them with `BACKSTAY_SOAK` in the environment.
 
 use backstay_backup_core::Class;
-use backstay_backup_core::catalog::Catalog;
+use backstay_backup_core::catalog::{Catalog, Filter};
 use backstay_backup_core::fault::{ErrorKind, Mishap, Operation};
 use backstay_backup_core::manifest::Codec;
 use backstay_backup_core::verify::{Depth, VerifyOptions, verify_set};
@@ -13,7 +13,7 @@ use backstay_postgres_ops::{BackupReport, DumpOptions, Error};
 use crate::ground::{Ground, Trial};
 use crate::s3_faults::in_parts;
 use crate::scene::{Scene, catalog, open, stanza, words};
-use crate::sweep::{End, Ran, Sweep, Trouble, UNDISTURBED, allowed, spots};
+use crate::sweep::{End, Ran, Sweep, Trouble, UNDISTURBED, allowed, refused_reading, spots};
 
 /// Of how many backups one is restored: a restore takes longer than all the rest.
 const RESTORED: usize = 10;
@@ -48,16 +48,13 @@ impl Trial {
         scene.backup(&repositories, options).await
     }
 
-    /// What a program does: opens the repository, chooses the only set, restores it. The classes are those of the
-    /// error; a set that is not there to be chosen has none.
-    async fn restore(&self, scene: &Scene, target: &str) -> Result<(), (Option<Class>, String)> {
-        let refused = |error: Error| (Some(error.class()), words(&error));
-        let repositories = open(self.seen()).await.map_err(|error| refused(error.into()))?;
-        let found = Catalog::load(&repositories, &stanza()).await;
-        let found = found.map_err(|error| refused(error.into()))?;
-        let manifest = found.sets.first().and_then(|set| set.manifest.clone());
-        let manifest = manifest.ok_or_else(|| (None, format!("no set: {:?}", found.sets)))?;
-        let receipt = scene.restore(&repositories, &manifest, target).await.map_err(refused)?;
+    /// What a program does: opens the repository, chooses the newest good set, restores it.
+    async fn restore(&self, scene: &Scene, target: &str) -> Result<(), Error> {
+        let repositories = open(self.seen()).await?;
+        let found = Catalog::load(&repositories, &stanza()).await?;
+        let chosen = found.newest_good(&Filter::default())?.manifest.clone();
+        let manifest = chosen.expect("a good set has a manifest");
+        let receipt = scene.restore(&repositories, &manifest, target).await?;
         assert!(receipt.comparison.is_equal());
         Ok(())
     }
@@ -179,22 +176,13 @@ async fn restores(ground: &Ground) {
     sweep.run(run).await;
 }
 
-fn judge_restore(
-    trouble: &Trouble,
-    outcome: Result<(), (Option<Class>, String)>,
-    left: &str,
-) -> Result<End, String> {
+fn judge_restore(trouble: &Trouble, outcome: Result<(), Error>, left: &str) -> Result<End, String> {
     if left != "0" {
         return Err(format!("{left} databases are left: {outcome:?}"));
     }
-    let Err((class, why)) = outcome else { return Ok(End::Same) };
-    // What cannot be read in the only repository is a damaged set, whatever the reason: class data.
-    let (allowed, data) = (allowed(trouble.mishap), Class::Data);
-    let fits = class.is_none_or(|class| allowed.contains(&class) || class == data) && !allowed.is_empty();
-    if fits && why.len() > 20 {
-        Ok(class.map_or(End::NoSet, End::Refused))
-    } else {
-        Err(format!("{class:?}: {why}"))
+    match outcome {
+        Ok(()) => Ok(End::Same),
+        Err(error) => refused_reading(trouble, error.class(), &words(&error)),
     }
 }
 

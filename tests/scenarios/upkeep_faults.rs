@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ground::{Ground, Trial};
 use crate::scene::{catalog, chain, open, stanza};
-use crate::sweep::{End, Ran, Sweep, Trouble, UNDISTURBED, allowed};
+use crate::sweep::{End, Ran, Sweep, Trouble, UNDISTURBED, allowed, refused_reading};
 
 /// Plain bytes of the larger object of a set.
 const BYTES: usize = 20_000;
@@ -44,7 +44,7 @@ type Objects = Vec<(Key, Bytes)>;
 /// died.
 async fn template(sets: usize) -> Objects {
     let trial = Trial::new(&Ground::Directory, 0).await;
-    let clock = ManualClock::at(SystemClock.now() - SignedDuration::from_hours(24));
+    let clock = ManualClock::at(SystemClock.now() - SignedDuration::from_hours(12));
     let repository = Repository::open("only", trial.plain.clone()).await.unwrap();
     let repositories = Repositories::new(vec![repository], 1, Arc::new(clock.clone())).unwrap();
     for number in 0..sets {
@@ -77,18 +77,6 @@ async fn object(
 ) -> backstay_backup_core::manifest::ObjectEntry {
     let body: Vec<u8> = (0..bytes).map(|at| (at * at % 251) as u8).collect();
     writer.object(name, codec, stream::iter([Ok(Bytes::from(body))])).await.unwrap()
-}
-
-/// Whether a run may end with an error of this class: what passes must not, and what cannot be read may be called
-/// damaged, or not to be had at the moment.
-fn refused(trouble: &Trouble, class: Class, why: &str) -> Result<End, String> {
-    let allowed = allowed(trouble.mishap);
-    let fits = allowed.contains(&class) || matches!(class, Class::Data | Class::Temporary);
-    if fits && !allowed.is_empty() && why.len() > 20 {
-        Ok(End::Refused(class))
-    } else {
-        Err(format!("{class:?}: {why}"))
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +114,7 @@ async fn listings(ground: &Ground) {
         let trial = trial.again(number);
         trouble.plan(&trial.fault);
         let end = match list(trial.seen(), now).await {
-            Err(error) => refused(trouble, error.class(), &chain(&error)),
+            Err(error) => refused_reading(trouble, error.class(), &chain(&error)),
             Ok(found) => judge_listing(trouble, &found, &reference),
         };
         Ran { fault: trial.fault, end }
@@ -207,7 +195,7 @@ async fn verifications(ground: &Ground) {
         trouble.plan(&trial.fault);
         let end = match verify(trial.seen(), 2).await {
             Ok(()) => Ok(End::Same),
-            Err((class, why)) => refused(trouble, class, &why),
+            Err((class, why)) => refused_reading(trouble, class, &why),
         };
         // Whatever was said of the sets, the next run finds them good.
         verify(trial.plain.clone(), 2).await.unwrap();
@@ -284,7 +272,7 @@ async fn prunings(ground: &Ground) {
         let trial = cellar.lock().await.take().await;
         trouble.plan(&trial.fault);
         let end = match prune(trial.seen()).await {
-            Err(error) => refused(trouble, error.class(), &chain(&error)),
+            Err(error) => refused_reading(trouble, error.class(), &chain(&error)),
             Ok(report) => judge_pruning(trouble, &report, left(&trial).await == clean),
         };
         expect_sound(&trial, trouble, &clean).await;
@@ -305,7 +293,7 @@ fn judge_pruning(trouble: &Trouble, report: &PruneReport, all_done: bool) -> Res
     let done = &report.repositories[0];
     let why = format!("{report:?}");
     if let Some(blocked) = &done.blocked {
-        return refused(trouble, blocked.class(), &why);
+        return refused_reading(trouble, blocked.class(), &why);
     }
     match (report.is_complete(), all_done) {
         (true, true) => Ok(End::Same),
@@ -314,9 +302,9 @@ fn judge_pruning(trouble: &Trouble, report: &PruneReport, all_done: bool) -> Res
             Ok(End::Told)
         }
         (true, false) => Err(format!("not all was done, and nothing is said: {why}")),
-        (false, _) if !done.damaged.is_empty() => refused(trouble, Class::Data, &why),
-        (false, _) if !done.denied.is_empty() => refused(trouble, Class::Usage, &why),
-        (false, _) => refused(trouble, Class::Temporary, &why),
+        (false, _) if !done.damaged.is_empty() => refused_reading(trouble, Class::Data, &why),
+        (false, _) if !done.denied.is_empty() => refused_reading(trouble, Class::Usage, &why),
+        (false, _) => refused_reading(trouble, Class::Temporary, &why),
     }
 }
 

@@ -334,7 +334,10 @@ async fn newest_readable(
             Err(ReadError::Content(error)) => {
                 damaged.push(Problem::new(meta.key.as_str(), error.to_string()));
             }
-            Err(ReadError::Store(error)) if error.is_absent() => {}
+            Err(ReadError::Store(error)) if error.is_absent() => {
+                let problem = repository.why_absent(&meta.key).await?;
+                damaged.extend(problem.map(|problem| Problem::new(meta.key.as_str(), problem)));
+            }
             Err(ReadError::Store(error)) if error.is_temporary() => {
                 return Err(repository.failed("read proof", error));
             }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Error, describe};
 use crate::id::{SetId, Stanza};
 use crate::key::Key;
 use crate::manifest::{FORMAT_MAJOR, MAX_MANIFEST, Manifest, ManifestError, seal, unseal};
@@ -148,6 +148,17 @@ impl Repository {
             return Err(Error::Misplaced { set: set.clone(), stanza: stanza.clone(), found });
         }
         Ok(manifest)
+    }
+
+    /// Looks again for an object that was listed and was not there to be read: nothing is left out on one word of a
+    /// store that contradicts itself. `None` when it is gone, or else the problem.
+    pub(crate) async fn why_absent(&self, key: &Key) -> Result<Option<String>, Error> {
+        match self.store.head(key).await {
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) if error.is_temporary() => Err(self.failed("look again", error)),
+            Err(error) => Ok(Some(describe(&error))),
+            Ok(_) => Ok(Some("the store has it, and says that it is not there to be read".to_owned())),
+        }
     }
 
     /// An error of this repository's store.

@@ -91,10 +91,12 @@ async fn read_manifest(
     };
     let manifest = match read {
         Ok(manifest) => Ok(Arc::new(manifest)),
-        Err(Error::Store { source, .. }) if source.is_absent() => match is_gone(repository, meta).await? {
-            None => return Ok(None),
-            Some(problem) => Err(Unreadable { problem, state: CopyState::Unread }),
-        },
+        Err(Error::Store { source, .. }) if source.is_absent() => {
+            match repository.why_absent(&meta.key).await? {
+                None => return Ok(None),
+                Some(problem) => Err(Unreadable { problem, state: CopyState::Unread }),
+            }
+        }
         Err(error @ Error::Store { .. }) if is_temporary(&error) => return Err(error),
         Err(error) => {
             let state = match &error {
@@ -106,19 +108,6 @@ async fn read_manifest(
         }
     };
     Ok(Some(CopyScan { manifest, store_time: meta.modified }))
-}
-
-/// Looks again for a manifest that was listed and could not be read: a set is not left out on one word of a store that
-/// contradicts itself. Nothing if it is gone, or else the problem.
-async fn is_gone(repository: &Repository, meta: &ObjectMeta) -> Result<Option<String>, Error> {
-    match repository.store().head(&meta.key).await {
-        Err(error) if error.is_absent() => Ok(None),
-        Err(error) if error.is_temporary() => Err(repository.failed("look for a manifest", error)),
-        Err(error) => Ok(Some(describe(&error))),
-        Ok(_) => {
-            Ok(Some("the store lists the manifest, and says that it is not there to be read".to_owned()))
-        }
-    }
 }
 
 fn is_temporary(error: &Error) -> bool {

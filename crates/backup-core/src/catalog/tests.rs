@@ -94,6 +94,19 @@ async fn a_set_that_cannot_be_read_is_not_called_absent() {
 }
 
 #[tokio::test]
+async fn a_proof_that_is_listed_and_not_read_is_said_to_be() {
+    let site = Site::daily(1).await;
+    prove(&site, site.repository(0), id(0), ProofKind::VerifyFull, false).await;
+    let like = layout::proofs(&stanza(), &id(0)).as_str().to_owned();
+    let like = format!("{}/*", like.trim_end_matches('/'));
+    let spot = Spot { operation: Operation::Get, like, number: 1 };
+    site.faults[0].at(spot, 1, Mishap::Error(ErrorKind::Absent));
+    let catalog = load(&site).await;
+    assert_eq!(site.faults[0].injected(), 1);
+    assert_eq!(catalog.sets[0].copies[0].proofs.damaged.len(), 1, "{catalog:?}");
+}
+
+#[tokio::test]
 async fn a_manifest_that_was_damaged_on_its_way_is_read_again() {
     let site = Site::daily(2).await;
     let like = layout::manifest(&stanza(), &id(1)).as_str().to_owned();

@@ -238,11 +238,8 @@ impl Run<'_> {
             problem.map_or_else(String::new, |found| format!(": {}: {}", found.object, found.problem));
         let reason = format!("the newest good set {set} could not be found whole{words}");
         let found = Problem::new(set.as_str(), reason.clone());
-        if copy.outcome == Outcome::Failed {
-            report.damaged.push(found)
-        } else {
-            report.failed.push(found)
-        }
+        let list = if copy.outcome == Outcome::Failed { &mut report.damaged } else { &mut report.failed };
+        list.push(found);
         Some(reason)
     }
 
