@@ -179,6 +179,13 @@ async fn verify(store: SharedStore, sets: usize) -> Result<(), (Class, String)> 
     worst
 }
 
+/// Whether the fault keeps an object of a set from being read, however often that is tried.
+fn spoils_data(trouble: &Trouble) -> bool {
+    let data = ["/data", "/notes"].iter().any(|name| trouble.spot.like.ends_with(name));
+    let cut = matches!(trouble.mishap, Mishap::Cut { .. });
+    data && trouble.spot.operation == Operation::Get && !cut && !allowed(trouble.mishap).is_empty()
+}
+
 async fn verifications(ground: &Ground) {
     let objects = template(2).await;
     let mut runs = Vec::new();
@@ -194,6 +201,9 @@ async fn verifications(ground: &Ground) {
         let trial = Trial::with(ground, number, &objects).await;
         trouble.plan(&trial.fault);
         let end = match verify(trial.seen(), 2).await {
+            Ok(()) if spoils_data(trouble) => {
+                Err("an object that could not be read was called good".to_owned())
+            }
             Ok(()) => Ok(End::Same),
             Err((class, why)) => refused_reading(trouble, class, &why),
         };

@@ -41,6 +41,7 @@ use crate::catalog::{Catalog, CopyState};
 use crate::config::TimeSpan;
 use crate::error::{Class, Error, describe};
 use crate::id::{SetId, Stanza};
+use crate::proof::Problem;
 use crate::replicas::Repositories;
 use crate::repository::Repository;
 use crate::retention::{Decision, Health, Rules, decide, length};
@@ -133,6 +134,8 @@ pub struct RepositoryPlan {
     pub remove: Vec<Removal>,
     /// Litter to be removed.
     pub litter: Vec<Litter>,
+    /// Sets whose manifests the store did not hand out: nobody can decide about them, so they stay.
+    pub unread: Vec<Problem>,
     /// Objects that fit no part of the layout; they are never touched.
     pub foreign: Foreign,
 }
@@ -260,6 +263,7 @@ async fn plan_repository(
     let inventory = Inventory::take(repository, &catalog.stanza).await?;
     let mut plan = RepositoryPlan::new(name);
     plan.foreign = inventory.foreign.clone();
+    plan.unread = unread(catalog, name);
     plan.blocked = blocked(catalog, name, &inventory, policy, now);
     let candidates = catalog.candidates(name);
     let decisions = decide(&candidates, policy.rules_for(name));
@@ -285,6 +289,12 @@ async fn plan_repository(
     }
     plan.litter = litter::find(&inventory, now, length(policy.grace));
     Ok(plan)
+}
+
+fn unread(catalog: &Catalog, repository: &str) -> Vec<Problem> {
+    let copies = catalog.sets.iter().filter_map(|set| Some((&set.id, set.copy_in(repository)?)));
+    let unread = copies.filter(|(_, copy)| copy.state == CopyState::Unread);
+    unread.map(|(set, copy)| Problem::new(set.as_str(), copy.problem.clone().unwrap_or_default())).collect()
 }
 
 /// Whether something forbids to touch the repository. A plan knows only a lower bound of the store's time.
@@ -314,6 +324,7 @@ impl RepositoryPlan {
             keep: Vec::new(),
             remove: Vec::new(),
             litter: Vec::new(),
+            unread: Vec::new(),
             foreign: Foreign::default(),
         }
     }

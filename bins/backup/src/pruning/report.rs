@@ -45,7 +45,8 @@ impl Planned {
     pub(super) fn exit(&self) -> Exit {
         let blocked =
             self.plan.repositories.iter().filter_map(|plan| Some(plan.blocked.as_ref()?.class().into()));
-        let missing = (!self.unavailable.is_empty()).then_some(Exit::Temporary);
+        let unread = self.plan.repositories.iter().any(|plan| !plan.unread.is_empty());
+        let missing = (unread || !self.unavailable.is_empty()).then_some(Exit::Temporary);
         blocked.chain(missing).max().unwrap_or(Exit::Done)
     }
 
@@ -88,6 +89,9 @@ fn repository_plan(f: &mut fmt::Formatter<'_>, plan: &RepositoryPlan, rules: &Ru
             Bytes(litter.bytes),
             litter.newest
         )?;
+    }
+    for unread in &plan.unread {
+        writeln!(f, "! {} stays, because it cannot be read: {}", unread.object, unread.problem)?;
     }
     if plan.foreign.objects > 0 {
         let examples: Vec<_> = plan.foreign.examples.iter().map(ToString::to_string).collect();

@@ -104,6 +104,11 @@ impl PrunePlan {
         for (member, clock) in repositories.members().iter().zip(clocks) {
             let (Some(old), Some(new)) = (self.of(member.name()), fresh.of(member.name())) else { continue };
             let mut report = RepositoryReport { repository: member.name().to_owned(), ..Default::default() };
+            for unread in old.unread.iter().chain(&new.unread) {
+                if !report.failed.contains(unread) {
+                    report.failed.push(unread.clone());
+                }
+            }
             match self.store_time(repositories, old, new, clock) {
                 Err(blocked) => report.blocked = Some(blocked),
                 Ok(now) => {
