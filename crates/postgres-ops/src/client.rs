@@ -31,7 +31,7 @@ impl Client {
         arguments: &[String],
         server: &Server,
     ) -> Result<Self, Error> {
-        Self::spawn(program, CommandSpec::new(&tool.path).args(arguments).pipe_stdout(), server).await
+        Self::spawn(program, spec(tool, arguments).pipe_stdout(), server).await
     }
 
     /// Starts a program that reads from a pipe.
@@ -41,7 +41,7 @@ impl Client {
         arguments: &[String],
         server: &Server,
     ) -> Result<Self, Error> {
-        Self::spawn(program, CommandSpec::new(&tool.path).args(arguments).pipe_stdin(), server).await
+        Self::spawn(program, spec(tool, arguments).pipe_stdin(), server).await
     }
 
     async fn spawn(program: &'static str, spec: CommandSpec, server: &Server) -> Result<Self, Error> {
@@ -88,6 +88,11 @@ impl Client {
             _ => error,
         }
     }
+}
+
+fn spec(tool: &Tool, arguments: &[String]) -> CommandSpec {
+    let (program, first) = tool.command();
+    CommandSpec::new(program).args(first).args(arguments)
 }
 
 fn process_error(program: &'static str, error: ProcessError) -> Error {

@@ -4,6 +4,7 @@
 //! its output restores into the widest range of servers. Distributions keep versions side by side in folders that
 //! are not on `PATH`; what is on `PATH` comes last, since it may be a wrapper.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,10 @@ pub const OLDEST_SERVER: u32 = 14;
 const VERSIONED_ROOTS: [&str; 3] = ["usr/lib/postgresql", "usr/pgsql", "opt/postgresql"];
 /// Red Hat's layout: `/usr/pgsql-17/bin`.
 const VERSIONED_SIBLINGS: (&str, &str) = ("usr", "pgsql-");
+
+/// Where GNU `stdbuf` is found, and what it is told.
+const LAUNCHERS: [&str; 2] = ["/usr/bin/stdbuf", "/bin/stdbuf"];
+const OUTPUT_BUFFER: [&str; 1] = ["--output=256K"];
 
 /// Where programs are looked for.
 #[derive(Clone, Debug, Default)]
@@ -68,14 +73,47 @@ fn versioned_folders(root: &Path) -> Vec<PathBuf> {
 
 /// A program and its major version.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tool {
     /// Its path.
     pub path: PathBuf,
     /// Major version it reports.
     pub major: u32,
+    /// The launcher that gives it a large output buffer, see [`Tool::with_large_output`].
+    launcher: Option<PathBuf>,
 }
 
 impl Tool {
+    /// A program of that version.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, major: u32) -> Self {
+        Self { path: path.into(), major, launcher: None }
+    }
+
+    /// The same, writing large pieces into a pipe where this machine has the means.
+    ///
+    /// `pg_dump` writes 4 KiB at a time, because that is what the C library calls the block size of a pipe: a quarter
+    /// of a million system calls per GB. `stdbuf` of GNU coreutils changes it. It is used only if it works with this
+    /// very program here. Blocks for some milliseconds.
+    #[must_use]
+    pub fn with_large_output(mut self) -> Self {
+        let works = |launcher: &PathBuf| {
+            let mut command = Command::new(launcher);
+            command.args(OUTPUT_BUFFER).arg(&self.path);
+            reported_major(command) == Some(self.major)
+        };
+        self.launcher = LAUNCHERS.iter().map(PathBuf::from).find(|path| path.is_file()).filter(works);
+        self
+    }
+
+    /// What is started: a program and the arguments in front of those for the tool itself.
+    pub(crate) fn command(&self) -> (&Path, Vec<OsString>) {
+        let Some(launcher) = &self.launcher else { return (&self.path, Vec::new()) };
+        let mut arguments: Vec<OsString> = OUTPUT_BUFFER.iter().map(OsString::from).collect();
+        arguments.push(self.path.clone().into());
+        (launcher, arguments)
+    }
+
     /// The folder it is in, where its companions are.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -93,7 +131,7 @@ pub fn find_tool(program: &'static str, server: u32, search: &ToolSearch) -> Res
         .iter()
         .map(|folder| folder.join(program))
         .filter(|path| path.is_file())
-        .filter_map(|path| Some(Tool { major: reported_major(&path)?, path }))
+        .filter_map(|path| Some(Tool::new(&path, reported_major(Command::new(&path))?)))
         .collect();
     if let Some(best) = choose(&found, server) {
         return Ok(best.clone());
@@ -111,9 +149,8 @@ fn choose(found: &[Tool], server: u32) -> Option<&Tool> {
     found.iter().filter(|tool| tool.major >= server).min_by_key(|tool| tool.major)
 }
 
-fn reported_major(path: &Path) -> Option<u32> {
-    let output =
-        Command::new(path).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+fn reported_major(mut command: Command) -> Option<u32> {
+    let output = command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     parse_version(std::str::from_utf8(&output.stdout).ok()?)
 }
 
@@ -145,9 +182,34 @@ mod tests {
         assert_eq!(versioned_folders(root.path()), bins.map(|folder| root.path().join(folder)));
     }
 
+    /// A program that says it is version 15 and, where it is given a large buffer, something else.
+    fn program(folder: &Path, with_buffer: &str) -> Tool {
+        let path = folder.join("pg_dump");
+        let says = |version: &str| format!("echo 'pg_dump (PostgreSQL) {version}'");
+        let script = format!(
+            "#!/bin/sh\nif [ \"$_STDBUF_O\" ]; then {}; else {}; fi\n",
+            says(with_buffer),
+            says("15.1")
+        );
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        Tool::new(path, 15).with_large_output()
+    }
+
+    #[test]
+    fn a_large_output_buffer_is_used_only_where_it_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = program(folder.path(), "15.1");
+        let (launcher, arguments) = good.command();
+        assert_eq!(launcher.file_name().unwrap(), "stdbuf", "GNU coreutils are needed for this test");
+        assert_eq!(arguments, [OsString::from("--output=256K"), good.path.clone().into()]);
+        let odd = program(folder.path(), "14.1");
+        assert_eq!(odd.command(), (odd.path.as_path(), Vec::new()));
+    }
+
     #[test]
     fn the_nearest_version_that_is_not_older_wins() {
-        let tool = |major| Tool { path: PathBuf::from(format!("/{major}/pg_dump")), major };
+        let tool = |major| Tool::new(format!("/{major}/pg_dump"), major);
         let found = [tool(14), tool(18), tool(16)];
         assert_eq!(choose(&found, 15).unwrap().major, 16);
         assert_eq!(choose(&found, 16).unwrap().major, 16);

@@ -26,7 +26,7 @@ pub(crate) async fn store(
     superuser: bool,
     options: &DumpOptions,
 ) -> Result<(ObjectEntry, bool), Error> {
-    let tool = Tool { path: dump_tool.folder().join("pg_dumpall"), major: dump_tool.major };
+    let tool = Tool::new(dump_tool.folder().join("pg_dumpall"), dump_tool.major);
     let mut arguments = vec!["--globals-only".to_owned(), "--no-password".to_owned()];
     if !superuser {
         arguments.push("--no-role-passwords".to_owned());

@@ -156,7 +156,9 @@ impl Prepared {
         let mut connection = server.connect().await?;
         let facts = inspect::server_facts(&mut connection, server).await?;
         let (search, major) = (options.tools.clone(), facts.major());
-        let finding = tokio::task::spawn_blocking(move || find_tool("pg_dump", major, &search));
+        let finding = tokio::task::spawn_blocking(move || {
+            find_tool("pg_dump", major, &search).map(Tool::with_large_output)
+        });
         let tool = finding.await.map_err(|error| lost_thread("pg_dump", &error))??;
         let mut snapshot = Snapshot::take(connection, server).await?;
         snapshot.limit_lock_waits(options.lock_timeout, server).await?;

@@ -1,8 +1,9 @@
 //! Compares the restored database with the facts of the set.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
+use futures::future::try_join;
 use sqlx::{Connection, Executor};
 
 use super::job::Job;
@@ -11,7 +12,7 @@ use crate::client::{Client, lost_thread};
 use crate::compare::{Comparison, Evidence, compare};
 use crate::error::Error;
 use crate::evidence;
-use crate::facts::{SequenceFacts, TableFacts};
+use crate::facts::{DefinitionFacts, SequenceFacts, TableFacts};
 use crate::inspect;
 use crate::tools::Tool;
 
@@ -30,9 +31,10 @@ impl Job<'_> {
             analyzed.map_err(inspect::query_error(&self.server, "analyze"))?;
         }
         let mut expected = Evidence { tables: recorded, sequences: restored, ..Evidence::default() };
+        let counting = evidence::live_tables(&self.server, &expected.tables, encoding, self.options.jobs);
+        let (tables, definitions) = try_join(counting, self.live_definitions()).await?;
         let mut found = Evidence {
-            tables: evidence::live_tables(&self.server, &expected.tables, encoding, self.options.jobs)
-                .await?,
+            tables,
             sequences: evidence::live_sequences(&mut connection, &self.server, &expected.sequences).await?,
             ..Evidence::default()
         };
@@ -44,7 +46,13 @@ impl Job<'_> {
                     .push("large objects could not be compared: the role may not read them".to_owned());
                 expected.large_objects.clone()
             });
-            self.compare_definitions(&mut expected, &mut found).await?;
+            match definitions {
+                Ok(definitions) => {
+                    expected.definitions = Some(self.facts.definitions.clone());
+                    found.definitions = Some(definitions);
+                }
+                Err(reason) => self.warnings.push(format!("definitions were not compared: {reason}")),
+            }
             if self.adopted && !self.options.no_owner && !self.facts.partial {
                 let major = inspect::server_facts(&mut connection, &self.server).await?.major();
                 let live = inspect::database_facts(&mut connection, &self.server, major).await?;
@@ -77,40 +85,29 @@ impl Job<'_> {
         (tables.collect(), sequences.collect())
     }
 
-    /// Dumps the definitions of the restored database and compares them, where that is meaningful: same client,
-    /// owners and privileges as recorded.
-    pub(super) async fn compare_definitions(
-        &mut self,
-        expected: &mut Evidence,
-        found: &mut Evidence,
-    ) -> Result<(), Error> {
-        if self.options.no_owner || self.options.no_privileges {
-            self.warnings
-                .push("definitions were not compared: owners or privileges were left out".to_owned());
-            return Ok(());
+    /// The definitions of the restored database, or why they could not be compared: that takes the same client and
+    /// server, owners and privileges as recorded, and the whole set.
+    async fn live_definitions(&self) -> Result<Result<BTreeMap<String, DefinitionFacts>, String>, Error> {
+        if !self.options.is_whole() {
+            return Ok(Err("a part was restored".to_owned()));
         }
-        let tool =
-            Tool { path: self.prepared.tool.folder().join("pg_dump"), major: self.prepared.tool.major };
-        let same_server = self.facts.server_version_num / 10_000;
+        if self.options.no_owner || self.options.no_privileges {
+            return Ok(Err("owners or privileges were left out".to_owned()));
+        }
+        let pg_restore = &self.prepared.tool;
+        let tool = Tool::new(pg_restore.folder().join("pg_dump"), pg_restore.major);
         if tool.major != self.facts.client_major || !tool.path.is_file() {
-            self.warnings.push(format!(
-                "definitions were not compared: that needs pg_dump {}, the one that wrote the dump",
-                self.facts.client_major
-            ));
-            return Ok(());
+            let needed = self.facts.client_major;
+            return Ok(Err(format!("that needs pg_dump {needed}, the one that wrote the dump")));
         }
         let mut connection = self.server.connect().await?;
         let live = inspect::server_facts(&mut connection, &self.server).await?;
         let _ = connection.close().await;
-        if live.major() != same_server {
-            self.warnings
-                .push("definitions were not compared: the server has another major version".to_owned());
-            return Ok(());
+        if live.major() != self.facts.server_version_num / 10_000 {
+            return Ok(Err("the server has another major version".to_owned()));
         }
         let toc = self.dump_definitions(&tool).await?;
-        expected.definitions = Some(self.facts.definitions.clone());
-        found.definitions = Some(evidence::definitions(&toc));
-        Ok(())
+        Ok(Ok(evidence::definitions(&toc)))
     }
 
     pub(super) async fn dump_definitions(&self, tool: &Tool) -> Result<ArchiveToc, Error> {
