@@ -6,7 +6,7 @@ use std::time::Duration;
 use backstay_backup_core::catalog::clock_problems;
 use backstay_backup_core::config::Setting;
 use backstay_backup_core::manifest::Sha256Hex;
-use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, Opened, PostgresArgs, human};
+use backstay_cli::{Arguments, Context, Exit, Failure, Opened, PostgresArgs, human};
 use backstay_postgres_ops::{
     BackupReport, DumpOptions, DumpPlan, Phase, Selection, Server, backup_database, list_databases,
     plan_backup,
@@ -43,10 +43,10 @@ pub struct Args {
     /// Not this schema; repeatable
     #[arg(long, value_name = "SCHEMA")]
     exclude_schema: Vec<String>,
-    /// Only this table, as schema.table; repeatable
+    /// Only this table, view or sequence, as schema.table; repeatable
     #[arg(long, value_name = "TABLE")]
     table: Vec<String>,
-    /// Not this table; repeatable
+    /// Not this table, view or sequence; repeatable
     #[arg(long, value_name = "TABLE")]
     exclude_table: Vec<String>,
     /// The definition but not the rows of this table; repeatable
@@ -66,8 +66,6 @@ pub struct Args {
     dry_run: bool,
     #[command(flatten)]
     postgres: PostgresArgs,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
 fn annotation(text: &str) -> Result<(String, String), String> {
@@ -76,10 +74,6 @@ fn annotation(text: &str) -> Result<(String, String), String> {
 }
 
 impl Arguments for Args {
-    fn common(&self) -> &CommonArgs {
-        &self.common
-    }
-
     fn settings(&self) -> Vec<Setting> {
         self.postgres.settings()
     }
@@ -134,7 +128,7 @@ async fn back_up(
     };
     let report = ctx.under_lease(&opened.repositories, &lease_name(&server.database), backup).await?;
     let mut set = BackedUp::new(&report);
-    set.warnings = clock_problems(&opened.repositories, &report.receipt).await;
+    set.warnings.extend(clock_problems(&opened.repositories, &report.receipt).await);
     let unavailable = opened.unavailable.iter();
     set.missing_in.extend(unavailable.map(|left_out| (left_out.name.clone(), left_out.failure.message())));
     Ok(set)
@@ -204,6 +198,9 @@ impl fmt::Display for Plans {
                 write!(f, " {name} ({} of rows)", human::Bytes(*bytes))?;
             }
             write!(f, "; local disk: none")?;
+            for warning in &plan.warnings {
+                write!(f, "\n! {warning}")?;
+            }
         }
         Ok(())
     }
@@ -277,7 +274,7 @@ impl BackedUp {
             stored_bytes: manifest.stored_size(),
             stored_in: report.receipt.stored_in.clone(),
             missing_in: report.receipt.missing_in.clone(),
-            warnings: Vec::new(),
+            warnings: report.warnings.clone(),
             phases: report.phases.clone(),
             seconds: report.elapsed.as_secs_f64(),
         }

@@ -8,7 +8,7 @@ use backstay_backup_core::catalog::{
 use backstay_backup_core::manifest::SetKind;
 use backstay_backup_core::proof::ProofKind;
 use backstay_cli::human::{Ago, Bytes, Table};
-use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure};
+use backstay_cli::{Arguments, Context, Exit, Failure};
 use clap::Parser;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -36,15 +36,9 @@ pub struct Args {
     /// Only sets whose recovery point is younger, such as 1d
     #[arg(long, value_name = "SPAN")]
     newer_than: Option<backstay_backup_core::config::TimeSpan>,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
-impl Arguments for Args {
-    fn common(&self) -> &CommonArgs {
-        &self.common
-    }
-}
+impl Arguments for Args {}
 
 /// Lists the sets that fit.
 ///

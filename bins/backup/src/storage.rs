@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use backstay_backup_core::config::TimeSpan;
-use backstay_cli::{Arguments, BareStore, CommonArgs, Context, Exit, Failure};
+use backstay_cli::human::Remedy;
+use backstay_cli::{Arguments, BareStore, Context, Exit, Failure};
 use backstay_storage_s3::doctor::{Diagnosis, DoctorOptions, Role, Status, diagnose, diagnose_s3};
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
@@ -27,8 +28,6 @@ pub struct Args {
     /// Tests object locks with an object that nobody can delete for this long, such as 1m
     #[arg(long, value_name = "SPAN")]
     lock: Option<TimeSpan>,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,11 +36,7 @@ enum RoleArg {
     Maintainer,
 }
 
-impl Arguments for Args {
-    fn common(&self) -> &CommonArgs {
-        &self.common
-    }
-}
+impl Arguments for Args {}
 
 /// Probes the stores one after another.
 ///
@@ -59,7 +54,8 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             }
             Err(failure) => {
                 worst = worse(worst, failure.exit());
-                report.unavailable.push(Unavailable { repository: name, problem: failure.message() });
+                let (problem, hint) = (failure.message(), failure.hint().map(str::to_owned));
+                report.unavailable.push(Unavailable { repository: name, problem, hint });
             }
         }
     }
@@ -116,6 +112,8 @@ struct Checked {
 struct Unavailable {
     repository: String,
     problem: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 impl fmt::Display for Checkup {
@@ -135,7 +133,8 @@ impl fmt::Display for Checkup {
             }
         }
         for left_out in &self.unavailable {
-            write!(f, "{separator}{}: cannot be probed: {}", left_out.repository, left_out.problem)?;
+            let Unavailable { repository, problem, hint } = left_out;
+            write!(f, "{separator}{repository}: cannot be probed: {problem}{}", Remedy(hint.as_deref()))?;
             separator = "\n";
         }
         Ok(())

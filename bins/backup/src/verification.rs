@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
 use backstay_backup_core::config::{Setting, TimeSpan};
 use backstay_backup_core::verify::{Depth, VerifyOptions, verify_set};
-use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, Opened};
+use backstay_cli::{Arguments, Context, Exit, Failure, IdentityArgs, Opened};
 use clap::Parser;
 
 use report::Verification;
@@ -52,28 +52,20 @@ pub struct Args {
     /// Folder for the throwaway server [default: the system's temporary folder]
     #[arg(long, value_name = "DIR", requires = "restore_test")]
     scratch: Option<PathBuf>,
-    /// File with the private key
-    #[arg(long, value_name = "FILE")]
-    identity_file: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArgs,
     /// Folder of PostgreSQL's programs
     #[arg(long, value_name = "FOLDER")]
     bin_dir: Option<String>,
     /// Keeps no record of the result
     #[arg(long)]
     no_proof: bool,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
 impl Arguments for Args {
-    fn common(&self) -> &CommonArgs {
-        &self.common
-    }
-
     fn settings(&self) -> Vec<Setting> {
-        let identity = self.identity_file.as_deref().map(backstay_cli::identity_setting);
         let folder = self.bin_dir.as_ref().map(|dir| Setting::new("postgres.bin-dir", dir, "--bin-dir"));
-        identity.into_iter().chain(folder).collect()
+        self.identity.settings().into_iter().chain(folder).collect()
     }
 }
 

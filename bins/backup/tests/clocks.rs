@@ -89,8 +89,7 @@ async fn store_and_server() -> (S3Server, TestPostgres, Bench, String) {
     let mut bench = Bench::new();
     bench.set("AWS_ACCESS_KEY_ID", "admin");
     bench.set("AWS_SECRET_ACCESS_KEY", "admin-secret");
-    bench.set("BACKSTAY_POSTGRES_URL", server.url("postgres"));
-    bench.set("BACKSTAY_POSTGRES_BIN_DIR", server.install().bin().display().to_string());
+    bench.reach(&server, "postgres");
     (store, server, bench, place)
 }
 
@@ -121,7 +120,7 @@ async fn a_store_that_refuses_a_host_with_a_wrong_clock_says_so() {
     let (store, _server, bench, place) = store_and_server().await;
     for skew in [YEAR, -YEAR] {
         store.faults().set(Faults::default().clock_skew_seconds(skew));
-        for program in ["backup-database", "list-backups", "prune-backups"] {
+        for program in ["backup-database", "list-backups", "verify-backups", "prune-backups"] {
             let refused = bench.run(program, &["--repository", &place]).expect(2).stderr;
             assert!(refused.contains("clock") && refused.contains("\nhint: "), "{refused}");
         }

@@ -24,8 +24,7 @@ impl Gate {
         server.psql("postgres", "CREATE DATABASE shop").unwrap();
         server.psql("shop", "CREATE TABLE gate AS SELECT 1 AS id").unwrap();
         let mut bench = Bench::new();
-        bench.set("BACKSTAY_POSTGRES_URL", server.url("shop"));
-        bench.set("BACKSTAY_POSTGRES_BIN_DIR", server.install().bin().display().to_string());
+        bench.reach(&server, "shop");
         // A first backup looks at the database before it has a repository, and so before it has a lease.
         bench.run("backup-database", &BACK_UP).expect(0);
         let lock = "BEGIN; LOCK TABLE gate IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)";

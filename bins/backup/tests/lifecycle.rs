@@ -21,8 +21,7 @@ fn server() -> TestPostgres {
 
 fn bench(server: &TestPostgres) -> Bench {
     let mut bench = Bench::new();
-    bench.set("BACKSTAY_POSTGRES_URL", server.url("shop"));
-    bench.set("BACKSTAY_POSTGRES_BIN_DIR", server.install().bin().display().to_string());
+    bench.reach(server, "shop");
     bench
 }
 
@@ -34,6 +33,23 @@ fn back_up(bench: &Bench, args: &[&str]) -> Value {
 
 fn list(bench: &Bench) -> Value {
     bench.json("list-backups", &LOCAL).1["sets"].clone()
+}
+
+#[test]
+fn a_full_disk_can_be_pruned() {
+    let server = server();
+    let mut bench = bench(&server);
+    let old = back_up(&bench, &[])["set"].as_str().unwrap().to_owned();
+    let new = back_up(&bench, &[])["set"].as_str().unwrap().to_owned();
+    bench.fill_disk_of("local");
+    let full = bench.run("backup-database", &LOCAL).expect(5).stderr;
+    assert!(full.contains("no space left"), "{full}");
+    let rules = ["--keep-last", "1", "--option", "retention.min-age=0s"];
+    let pruned = bench.run("prune-backups", &[&LOCAL[..], &rules].concat()).expect(0);
+    assert!(pruned.stdout.contains("1 sets removed") && pruned.stdout.contains(&old), "{}", pruned.stdout);
+    assert!(pruned.stderr.contains("going on without one"), "{}", pruned.stderr);
+    let left = list(&bench);
+    assert_eq!((left.as_array().unwrap().len(), left[0]["set"].as_str()), (1, Some(new.as_str())));
 }
 
 #[test]

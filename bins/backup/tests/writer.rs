@@ -35,8 +35,7 @@ impl Scene {
         let s3 = S3Server::start(options).await.unwrap();
         let place = format!("s3://backups/shop?endpoint={}&path-style=true&region=us-east-1", s3.endpoint());
         let mut bench = Bench::new();
-        bench.set("BACKSTAY_POSTGRES_URL", postgres.url("shop"));
-        bench.set("BACKSTAY_POSTGRES_BIN_DIR", postgres.install().bin().display().to_string());
+        bench.reach(&postgres, "shop");
         Self { _postgres: postgres, s3, bench, place }
     }
 

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use backstay_backup_core::Class;
-use backstay_backup_core::catalog::{Catalog, CopyState, Filter, SetSummary};
+use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
 use backstay_backup_core::config::Setting;
 use backstay_backup_core::manifest::{Manifest, SetKind};
-use backstay_cli::{Arguments, CommonArgs, Context, Exit, Failure, PostgresArgs, human, identity_setting};
+use backstay_cli::{Arguments, Context, Exit, Failure, IdentityArgs, PostgresArgs, human, restorable};
 use backstay_postgres_ops::{RestoreOptions, RestorePlan, RestoreReceipt, plan_restore, restore_database};
 use clap::Parser;
 use jiff::Timestamp;
@@ -72,26 +71,18 @@ pub struct Args {
     /// Trusts the repository: does not read the set once before the restore
     #[arg(long)]
     skip_verify: bool,
-    /// File with the private key of an encrypted set
-    #[arg(long, value_name = "FILE")]
-    identity_file: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArgs,
     /// Looks at set and target and says what would be done
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     postgres: PostgresArgs,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
 impl Arguments for Args {
-    fn common(&self) -> &CommonArgs {
-        &self.common
-    }
-
     fn settings(&self) -> Vec<Setting> {
-        let identity = self.identity_file.as_deref().map(identity_setting);
-        self.postgres.settings().into_iter().chain(identity).collect()
+        self.postgres.settings().into_iter().chain(self.identity.settings()).collect()
     }
 }
 
@@ -139,22 +130,7 @@ fn choose(catalog: &Catalog, args: &Args) -> Result<Manifest, Failure> {
             chosen
         }
     };
-    match &summary.manifest {
-        Some(manifest) => Ok(Manifest::clone(manifest)),
-        None => {
-            let newer = summary.copies.iter().any(|copy| copy.state == CopyState::Newer);
-            let (class, hint) = if newer {
-                (Class::Usage, "use the version of Backstay that wrote it, or a newer one")
-            } else if summary.is_unread() {
-                (Class::Temporary, "run the same command again, or restore another set")
-            } else {
-                (Class::Data, "`verify-backups` shows which copies and sets are whole; restore one of those")
-            };
-            let problems = summary.problems().join("; ");
-            Err(Failure::new(class, format!("set {} cannot be restored: {problems}", summary.id))
-                .with_hint(hint))
-        }
-    }
+    Ok(restorable(summary)?.clone())
 }
 
 /// Newer sets that are no good: whoever expects their state should know.

@@ -2,9 +2,10 @@
 
 mod hint;
 
-use jiff::Timestamp;
+pub use hint::CLOCK_REMEDY;
 
 use crate::id::{SetId, Stanza};
+use crate::lease::LeaseError;
 use crate::manifest::ManifestError;
 use crate::store::StoreError;
 
@@ -124,36 +125,9 @@ pub enum Error {
         /// What is wrong, without the key.
         problem: String,
     },
-    /// Somebody else holds the lease.
-    #[error("lease {name} is held by {holder} until {until}")]
-    LeaseHeld {
-        /// Name of the lease.
-        name: String,
-        /// Name of the repository.
-        repository: String,
-        /// Who holds it.
-        holder: String,
-        /// When it ends by itself; moved by every renewal.
-        until: Timestamp,
-    },
-    /// The lease was lost while it was needed; nothing may be written any more.
-    #[error("lease {name} was lost to {holder}")]
-    LeaseLost {
-        /// Name of the lease.
-        name: String,
-        /// Who holds it now.
-        holder: String,
-    },
-    /// The record of a lease is no such thing, so nobody can tell who holds it.
-    #[error("the record of lease {name} in repository {repository} cannot be used")]
-    LeaseUnreadable {
-        /// Name of the lease.
-        name: String,
-        /// Name of the repository.
-        repository: String,
-        /// What is wrong with it.
-        source: ManifestError,
-    },
+    /// A lease is not held.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// The data source failed while it was read.
     #[error("the source of {object} failed")]
     Source {
@@ -174,6 +148,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a store has no room left, and that is all.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Store { source, .. } => matches!(source, StoreError::Full { .. }),
+            Self::Quorum { source, .. } => source.is_full(),
+            _ => false,
+        }
+    }
+
     /// Its class.
     #[must_use]
     pub fn class(&self) -> Class {
@@ -182,16 +166,14 @@ impl Error {
             Self::Store { source: StoreError::Absent { .. }, .. } => Class::Temporary,
             Self::Store { source, .. } => store_class(source),
             Self::NotARepository { .. } | Self::InvalidKey { .. } | Self::Key { .. } => Class::Usage,
-            Self::Description { source, .. }
-            | Self::Manifest { source, .. }
-            | Self::LeaseUnreadable { source, .. } => match source {
+            Self::Description { source, .. } | Self::Manifest { source, .. } => match source {
                 ManifestError::TooNew { .. } => Class::Usage,
                 ManifestError::Damaged { .. } => Class::Data,
             },
             Self::Misplaced { .. } | Self::Damaged { .. } => Class::Data,
             Self::NoSuchSet { .. } => Class::Absent,
             Self::Quorum { source, .. } => source.class(),
-            Self::LeaseHeld { .. } | Self::LeaseLost { .. } => Class::Conflict,
+            Self::Lease(error) => error.class(),
             Self::Unread { .. } | Self::Source { .. } | Self::Cancelled => Class::Temporary,
             Self::Internal { .. } => Class::Internal,
         }
@@ -202,7 +184,7 @@ fn store_class(error: &StoreError) -> Class {
     match error {
         StoreError::Absent { .. } => Class::Absent,
         StoreError::AlreadyExists { .. } | StoreError::Conflict { .. } => Class::Conflict,
-        StoreError::Denied { .. } | StoreError::Missing { .. } => Class::Usage,
+        StoreError::Denied { .. } | StoreError::Clock { .. } | StoreError::Missing { .. } => Class::Usage,
         StoreError::Checksum { .. } => Class::Data,
         StoreError::Full { .. } | StoreError::Temporary { .. } | StoreError::Failed { .. } => {
             Class::Temporary

@@ -15,6 +15,7 @@
 //! process may sleep between its check and its write. Where [`LeaseMode`] is `Advisory`, the store has no atomic
 //! operation, and two processes that start within the same moment may both believe to hold the lease.
 
+mod error;
 mod group;
 pub(crate) mod register;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+pub use error::LeaseError;
 pub use group::LeaseGroup;
 
 use crate::error::Error;
@@ -104,7 +106,7 @@ impl Lease {
     /// Takes a lease that is free, released or over.
     ///
     /// # Errors
-    /// [`Error::LeaseHeld`] when somebody else holds it, [`Error::LeaseUnreadable`] for a damaged record,
+    /// [`LeaseError::Held`] when somebody else holds it, [`LeaseError::Unreadable`] for a damaged record,
     /// [`Error::Store`] when the repository fails.
     ///
     /// # Cancel safety
@@ -159,7 +161,7 @@ impl Lease {
     /// Asks the store whether the lease is still held, and renews it when its time is over but nobody took it.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`] when somebody else has it: nothing may be written any more.
+    /// [`LeaseError::Lost`] when somebody else has it: nothing may be written any more.
     pub async fn check(&self) -> Result<(), Error> {
         {
             let mut held = self.held.lock().await;
@@ -174,7 +176,7 @@ impl Lease {
     /// Extends the lease by its time to live from now on.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`] when somebody else has it. After any other error it is still held for
+    /// [`LeaseError::Lost`] when somebody else has it. After any other error it is still held for
     /// [`Lease::remaining`], and the call can be repeated.
     pub async fn renew(&self) -> Result<(), Error> {
         let mut held = self.held.lock().await;
@@ -196,11 +198,14 @@ impl Lease {
 
     /// Renews the lease three times in its time to live, for as long as it is polled; run it beside the work:
     ///
-    /// ```ignore
+    /// ```no_run
+    /// # use backstay_backup_core::{Error, lease::Lease};
+    /// # async fn example<T>(lease: &Lease, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     /// tokio::select! {
     ///     done = work => done,
     ///     lost = lease.keep() => Err(lost),
     /// }
+    /// # }
     /// ```
     ///
     /// Returns why the lease is lost: somebody else has it, or it could not be renewed in time.
@@ -226,7 +231,7 @@ impl Lease {
     /// Gives the lease up.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`] when it was lost before.
+    /// [`LeaseError::Lost`] when it was lost before.
     pub async fn release(self) -> Result<(), Error> {
         let mut held = self.held.into_inner();
         for _ in 0..ROUNDS {
@@ -247,7 +252,7 @@ impl Lease {
             }
         }
         let name = self.register.name().to_owned();
-        Err(Error::LeaseLost { name, holder: "others that write it all the time".to_owned() })
+        Err(Error::Lease(LeaseError::Lost { name, holder: "others that write it all the time".to_owned() }))
     }
 
     /// Takes over the version in the store when it is this lease's own.
@@ -263,14 +268,16 @@ impl Lease {
 
     fn contended(&self) -> Error {
         let holder = "others that write it all the time".to_owned();
-        Error::LeaseLost { name: self.name().to_owned(), holder }
+        Error::Lease(LeaseError::Lost { name: self.name().to_owned(), holder })
     }
 }
 
 fn standing(register: &Register, seen: Option<&state::Seen>, mine: &Record) -> Result<(), Error> {
     match state::standing(seen, mine) {
         Standing::Held => Ok(()),
-        Standing::Lost { holder } => Err(Error::LeaseLost { name: register.name().to_owned(), holder }),
+        Standing::Lost { holder } => {
+            Err(Error::Lease(LeaseError::Lost { name: register.name().to_owned(), holder }))
+        }
     }
 }
 
@@ -294,7 +301,7 @@ async fn take(register: &Register, claim: &Claim) -> Result<Held, Error> {
             }
             (Step::Busy { holder, until }, _) => {
                 let (name, repository) = (claim.name.clone(), register.repository().to_owned());
-                return Err(Error::LeaseHeld { name, repository, holder, until });
+                return Err(Error::Lease(LeaseError::Held { name, repository, holder, until }));
             }
             (Step::Mine | Step::AskTime, _) => {
                 return Err(Error::Internal { what: "a lease without a record is free".to_owned() });
@@ -314,8 +321,8 @@ async fn take(register: &Register, claim: &Claim) -> Result<Held, Error> {
             Err(Refusal::Failed(error)) => failure = Some(error),
         }
     }
-    Err(failure.unwrap_or_else(|| Error::LeaseLost {
-        name: claim.name.clone(),
-        holder: "others that write it all the time".to_owned(),
+    Err(failure.unwrap_or_else(|| {
+        let holder = "others that write it all the time".to_owned();
+        Error::Lease(LeaseError::Lost { name: claim.name.clone(), holder })
     }))
 }

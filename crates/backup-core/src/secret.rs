@@ -142,7 +142,8 @@ impl Classified for SecretError {
         let hint = match self {
             Self::NoVariable { .. } => "set it where this command is started; cron starts with almost none",
             Self::Unsupported { .. } => "use { env = \"…\" } or { file = \"…\" }",
-            Self::File { .. } | Self::Service { .. } | Self::Shape { .. } => return None,
+            Self::File { .. } => "check the path, and that only the user of this command may read the file",
+            Self::Service { .. } | Self::Shape { .. } => return None,
         };
         Some(hint.to_owned())
     }

@@ -279,6 +279,16 @@ pub enum StoreError {
         /// The store's own words.
         source: Cause,
     },
+    /// The store refuses everything from a machine whose clock is that wrong.
+    #[error("cannot {op} {what}, because the store refuses this machine's clock")]
+    Clock {
+        /// The operation.
+        op: &'static str,
+        /// Key, prefix or bucket.
+        what: String,
+        /// The store's own words, with both times.
+        source: Cause,
+    },
     /// No space or quota left.
     #[error("no space left to {op} {what}")]
     Full {

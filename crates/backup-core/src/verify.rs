@@ -140,6 +140,8 @@ pub struct VerifiedCopy {
     pub unchecked: Vec<Problem>,
     /// Whether content was left unread because no key given opens it.
     pub locked: bool,
+    /// Whether it was left alone because a newer version of this program wrote it.
+    pub newer: bool,
     /// Objects in the set's folder that its manifest does not name: remains of an interrupted upload.
     pub strays: u64,
 }
@@ -215,6 +217,7 @@ impl VerifiedCopy {
             damaged_records: Vec::new(),
             unchecked: Vec::new(),
             locked: false,
+            newer: false,
             strays: 0,
         }
     }

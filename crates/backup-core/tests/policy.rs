@@ -12,7 +12,7 @@ use backstay_backup_core::clock::{Clock, SystemClock};
 use backstay_backup_core::config::TimeSpan;
 use backstay_backup_core::hold;
 use backstay_backup_core::id::{SetId, Stanza};
-use backstay_backup_core::lease::{Lease, LeaseMode, LeaseOptions};
+use backstay_backup_core::lease::{Lease, LeaseError, LeaseMode, LeaseOptions};
 use backstay_backup_core::local::LocalStore;
 use backstay_backup_core::manifest::{Codec, SetKind, Source};
 use backstay_backup_core::proof::{Proof, ProofKind};
@@ -196,7 +196,7 @@ async fn one_of_many_gets_the_lease_of_a_directory() {
         for result in futures::future::join_all(contenders).await {
             match result.unwrap() {
                 Ok(lease) => held.push(lease),
-                Err(Error::LeaseHeld { .. }) => {}
+                Err(Error::Lease(LeaseError::Held { .. })) => {}
                 Err(error) => panic!("{error}"),
             }
         }

@@ -5,18 +5,15 @@ use std::path::PathBuf;
 use backstay_backup_core::config::{Flags, Setting};
 use clap::{Args, Parser, ValueEnum};
 
-/// The arguments of one program.
+/// The arguments of one program; [`crate::run`] adds [`CommonArgs`].
 pub trait Arguments: Parser {
-    /// The shared ones.
-    fn common(&self) -> &CommonArgs;
-
     /// The keys of the configuration that flags of this program set.
     fn settings(&self) -> Vec<Setting> {
         Vec::new()
     }
 }
 
-/// Flags of every program; flatten it into the program's own, as the last field.
+/// Flags of every program.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonArgs {
@@ -67,8 +64,7 @@ fn setting(text: &str) -> Result<Setting, String> {
 }
 
 /// Everything the command line says about the configuration. A flag of its own wins over `--option`.
-pub(crate) fn flags<A: Arguments>(arguments: &A) -> Flags {
-    let common = arguments.common();
+pub(crate) fn flags<A: Arguments>(arguments: &A, common: &CommonArgs) -> Flags {
     let mut flags = Flags::default();
     flags.repositories.clone_from(&common.repository);
     flags.settings.clone_from(&common.option);
@@ -77,10 +73,22 @@ pub(crate) fn flags<A: Arguments>(arguments: &A) -> Flags {
     flags
 }
 
-/// The setting behind a flag `--identity-file`, which names the file with the private key.
-#[must_use]
-pub fn identity_setting(file: &str) -> Setting {
-    // A TOML literal string cannot hold a quote; a basic string can, escaped.
-    let escaped = file.replace('\\', "\\\\").replace('"', "\\\"");
-    Setting::new("encryption.identity", format!("{{ file = \"{escaped}\" }}"), "--identity-file")
+/// The flag of the programs that open encrypted sets.
+#[derive(Clone, Debug, Default, Args)]
+pub struct IdentityArgs {
+    /// File with the private key of an encrypted set
+    #[arg(long, value_name = "FILE")]
+    pub identity_file: Option<String>,
+}
+
+impl IdentityArgs {
+    /// The key of the configuration that it sets.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        // A TOML literal string cannot hold a quote; a basic string can, escaped.
+        let escaped = |file: &String| file.replace('\\', "\\\\").replace('"', "\\\"");
+        let value = |file| format!("{{ file = \"{}\" }}", escaped(file));
+        let file = self.identity_file.iter();
+        file.map(|file| Setting::new("encryption.identity", value(file), "--identity-file")).collect()
+    }
 }

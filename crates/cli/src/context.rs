@@ -122,19 +122,36 @@ impl Context {
         name: &str,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let options = LeaseOptions::new(&holder(name)).ttl(LEASE_TIME);
+        let options = lease_options(name);
         let lease =
             LeaseGroup::acquire_or_outwait(repositories, self.stanza(), name, &options, &self.cancel).await?;
-        let result = tokio::select! {
-            result = work => result,
-            lost = lease.keep() => Err(lost.into()),
-        };
-        match tokio::time::timeout(RELEASE_TIME, lease.release()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(name, %error, "lease not released; it ends by itself"),
-            Err(_) => tracing::warn!(name, "lease not released in time; it ends by itself"),
+        beside(lease, work).await
+    }
+
+    /// As [`Context::under_lease`], for work that makes room and may be done twice without harm: where no store has
+    /// room for the lease it is done without, as soon as it is certain that nobody else holds it.
+    ///
+    /// # Errors
+    /// As [`Context::under_lease`].
+    ///
+    /// # Cancel safety
+    /// As [`Context::under_lease`].
+    pub async fn under_lease_if_room<T>(
+        &self,
+        repositories: &Repositories,
+        name: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let (stanza, options) = (self.stanza(), lease_options(name));
+        match LeaseGroup::acquire_or_outwait(repositories, stanza, name, &options, &self.cancel).await {
+            Ok(lease) => beside(lease, work).await,
+            Err(error) if error.is_full() => {
+                LeaseGroup::outwait_unwritable(repositories, stanza, name, &options, &self.cancel).await?;
+                tracing::warn!(lease = name, "no room for a lease; going on without one");
+                work.await
+            }
+            Err(error) => Err(error.into()),
         }
-        result
     }
 
     /// How data is compressed and cut.
@@ -219,6 +236,25 @@ impl Context {
         output::report(report, self.json)?;
         Ok(exit)
     }
+}
+
+/// Works for as long as a lease is held, and gives it back.
+async fn beside<T>(lease: LeaseGroup, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let result = tokio::select! {
+        result = work => result,
+        lost = lease.keep() => Err(lost.into()),
+    };
+    let name = lease.name().to_owned();
+    match tokio::time::timeout(RELEASE_TIME, lease.release()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(name, %error, "lease not released; it ends by itself"),
+        Err(_) => tracing::warn!(name, "lease not released in time; it ends by itself"),
+    }
+    result
+}
+
+fn lease_options(name: &str) -> LeaseOptions {
+    LeaseOptions::new(&holder(name)).ttl(LEASE_TIME)
 }
 
 /// Who holds a lease, in words that help to find it.

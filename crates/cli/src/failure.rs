@@ -81,6 +81,12 @@ impl Failure {
         self.class
     }
 
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// The exit code that it ends in.
     #[must_use]
     pub fn exit(&self) -> Exit {

@@ -29,6 +29,16 @@ fn tenths(bytes: u64, power: usize) -> u128 {
     (u128::from(bytes) * 10 + unit / 2) / unit
 }
 
+/// What to do about a problem, on a line below it.
+#[derive(Clone, Copy, Debug)]
+pub struct Remedy<'a>(pub Option<&'a str>);
+
+impl fmt::Display for Remedy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |remedy| write!(f, "\n  → {remedy}"))
+    }
+}
+
 /// A measured time: `0.35 s`, `12.3 s`, `2m 03s`, `1h 05m`, `3d 4h`.
 #[derive(Clone, Copy, Debug)]
 pub struct Elapsed(pub Duration);

@@ -16,6 +16,7 @@
 
 mod args;
 mod bars;
+mod choice;
 mod context;
 mod exit;
 mod failure;
@@ -29,7 +30,8 @@ mod run;
 mod secrets;
 mod signals;
 
-pub use args::{Arguments, CommonArgs, LogFormat, identity_setting};
+pub use args::{Arguments, CommonArgs, IdentityArgs, LogFormat};
+pub use choice::restorable;
 pub use context::{Context, LEASE_TIME};
 pub use exit::Exit;
 pub use failure::{Cancelled, Failure};

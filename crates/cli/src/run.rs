@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use backstay_backup_core::Class;
 use backstay_backup_core::config::{Config, ConfigFile, DEFAULT_PATH};
-use clap::{Arg, ArgAction};
+use clap::{Arg, ArgAction, Args as _, FromArgMatches as _};
 use indicatif::MultiProgress;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -38,13 +38,15 @@ const STRAGGLERS: Duration = Duration::from_secs(2);
 pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>) -> ExitCode {
     std::panic::set_hook(Box::new(explain_panic));
     let json = std::env::args_os().any(|arg| arg == "--json");
-    let parsed = command::<A>().try_get_matches().and_then(|matches| A::from_arg_matches(&matches));
-    let arguments = match parsed {
-        Ok(arguments) => arguments,
+    let parsed = command::<A>()
+        .try_get_matches()
+        .and_then(|matches| Ok((A::from_arg_matches(&matches)?, CommonArgs::from_arg_matches(&matches)?)));
+    let (arguments, common) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return refuse(&error, json).into(),
     };
-    let json = json || arguments.common().json;
-    let exit = match catch_unwind(AssertUnwindSafe(|| live(arguments, action))) {
+    let json = json || common.json;
+    let exit = match catch_unwind(AssertUnwindSafe(|| live(arguments, &common, action))) {
         Ok(Ok(exit)) => exit,
         Ok(Err(failure)) => {
             output::failure(&failure, json);
@@ -67,7 +69,11 @@ fn command<A: Arguments>() -> clap::Command {
     let help = Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).help("Prints this help");
     let version =
         Arg::new("version").short('V').long("version").action(ArgAction::Version).help("Prints the version");
-    A::command()
+    let own = A::command();
+    // Added arguments bring their own description along.
+    let about = own.get_about().cloned().unwrap_or_default();
+    CommonArgs::augment_args(own)
+        .about(about)
         .disable_help_flag(true)
         .disable_version_flag(true)
         .max_term_width(WIDTH)
@@ -93,14 +99,14 @@ fn refuse(error: &clap::Error, json: bool) -> Exit {
 
 fn live<A: Arguments>(
     arguments: A,
+    common: &CommonArgs,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
     let bars = MultiProgress::new();
-    let common = arguments.common().clone();
-    logging::start(&common, &bars)?;
+    logging::start(common, &bars)?;
     let environment = environment();
-    let file = config_file(&common)?;
-    let loaded = Config::load(file.as_ref(), &environment, &flags(&arguments))?;
+    let file = config_file(common)?;
+    let loaded = Config::load(file.as_ref(), &environment, &flags(&arguments, common))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

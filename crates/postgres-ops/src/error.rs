@@ -1,45 +1,23 @@
 //! Errors of PostgreSQL operations.
 
+mod connect;
+
+use std::borrow::Cow;
+
 use backstay_backup_core::error::Classified;
 use backstay_backup_core::secret::SecretError;
 use backstay_backup_core::{Class, Error as CoreError};
+
+use crate::ident::MAX_NAME;
+pub use connect::ConnectError;
 
 /// Why a PostgreSQL operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The connection text cannot be used.
-    #[error("invalid connection setting: {problem}")]
-    Connection {
-        /// What is wrong, without the password.
-        problem: String,
-    },
-    /// The server cannot be reached or does not accept connections now.
-    #[error("cannot connect to {server}")]
-    Unreachable {
-        /// Host, port and database.
-        server: String,
-        /// The driver's words.
-        source: sqlx::Error,
-    },
-    /// The server refused the role or its password.
-    #[error("{server} refused role {role}")]
-    Refused {
-        /// Host, port and database.
-        server: String,
-        /// The role.
-        role: String,
-        /// The driver's words.
-        source: sqlx::Error,
-    },
-    /// There is no such database.
-    #[error("database {database} does not exist on {server}")]
-    NoDatabase {
-        /// Host and port.
-        server: String,
-        /// The database.
-        database: String,
-    },
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// A selection names something that is not there.
     #[error("no {what} of database {database} fits {pattern:?}")]
     NothingFits {
@@ -70,21 +48,25 @@ pub enum Error {
         /// Where it was looked for and which versions were there.
         searched: String,
     },
-    /// A client program is older than the server.
-    #[error("{program} {found} is older than the server, which is {server}")]
+    /// A program is older than what it has to work with.
+    #[error("{program} {found} is older than {than}, which is {needed}")]
     ToolTooOld {
         /// Its name.
         program: &'static str,
         /// Newest major version found.
         found: u32,
-        /// Major version of the server.
-        server: u32,
+        /// What it has to work with, in words.
+        than: &'static str,
+        /// Major version that is needed at least.
+        needed: u32,
     },
-    /// The server is older than this library understands.
-    #[error("PostgreSQL {found} is not supported, 14 is the oldest")]
-    ServerTooOld {
-        /// Its major version.
-        found: u32,
+    /// PostgreSQL would silently take another name.
+    #[error("{what} name {name} has {} bytes, PostgreSQL takes {MAX_NAME}", name.len())]
+    NameTooLong {
+        /// `database` or `role`.
+        what: &'static str,
+        /// The name.
+        name: String,
     },
     /// A client program ended badly.
     #[error("{program} ended with {status}: {words}")]
@@ -151,17 +133,15 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Connection { .. }
-            | Self::Refused { .. }
-            | Self::NoDatabase { .. }
-            | Self::NothingFits { .. }
+            Self::Connect(error) => error.class(),
+            Self::NothingFits { .. }
+            | Self::NameTooLong { .. }
             | Self::NoTool { .. }
             | Self::ToolTooOld { .. }
-            | Self::ServerTooOld { .. }
             | Self::Unsuitable { .. } => Class::Usage,
             // The same command will not succeed later either.
             Self::Query { source, .. } if is_denied(source) => Class::Usage,
-            Self::Unreachable { .. } | Self::Query { .. } | Self::Spawn { .. } => Class::Temporary,
+            Self::Query { .. } | Self::Spawn { .. } => Class::Temporary,
             Self::Tool { class, .. } => *class,
             Self::Archive { .. } | Self::NotEqual { .. } => Class::Data,
             Self::Target { .. } => Class::Conflict,
@@ -171,9 +151,21 @@ impl Error {
     }
 }
 
-/// Whether the server said that the role may not do this (`insufficient_privilege`).
+/// `insufficient_privilege`.
+const DENIED: &str = "42501";
+/// `disk_full`.
+const DISK_FULL: &str = "53100";
+/// The same in the words of the operating system.
+const NO_SPACE: &str = "No space left on device";
+const NO_ROOM: &str = "make room on the server's disk; a restore beside a database needs room for both";
+
+/// What the server said, as a code.
+fn sql_state(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error().and_then(|error| error.code())
+}
+
 fn is_denied(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("42501")
+    sql_state(error).as_deref() == Some(DENIED)
 }
 
 impl Classified for Error {
@@ -183,19 +175,20 @@ impl Classified for Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Connection { .. } => "give --database-url postgresql://user@host:port/database",
-            Self::Unreachable { .. } => {
-                "check host and port, and whether the server accepts connections from here"
-            }
-            Self::Refused { .. } => "check the role and its password; ~/.pgpass is a safe place for it",
-            Self::NoDatabase { .. } => "check the name; `psql --list` shows the databases there are",
             Self::NothingFits { .. } => {
                 "check the name, upper and lower case too; * and ? stand for anything"
             }
-            Self::NoTool { program, needed, .. } | Self::ToolTooOld { program, server: needed, .. } => {
+            Self::NoTool { program, needed, .. } | Self::ToolTooOld { program, needed, .. } => {
+                let package = if *program == "initdb" { "server" } else { "client" };
                 return Some(format!(
-                    "install the PostgreSQL {needed} client, or name the folder of {program} with --bin-dir"
+                    "install the PostgreSQL {needed} {package}, or name the folder of {program} with --bin-dir"
                 ));
+            }
+            Self::NameTooLong { .. } => {
+                "give a shorter name; a letter that is not plain English counts as two to four bytes"
+            }
+            Self::Tool { class: Class::Usage, words, .. } if words.contains("permission denied") => {
+                "give the role what it lacks (to back up: GRANT pg_read_all_data), or use another one"
             }
             Self::Target { remedy, .. } => remedy,
             Self::Unsuitable { remedy, .. } => return remedy.map(str::to_owned),
@@ -206,9 +199,13 @@ impl Classified for Error {
             Self::Query { source, .. } if is_denied(source) => {
                 "give the role what it lacks, or use another one"
             }
-            Self::ServerTooOld { .. } | Self::Query { .. } | Self::Tool { .. } | Self::Spawn { .. } => {
-                return None;
+            Self::Query { source, .. } if sql_state(source).as_deref() == Some(DISK_FULL) => NO_ROOM,
+            Self::Tool { words, .. } if words.contains(NO_SPACE) => NO_ROOM,
+            Self::Spawn { program: "the test server", source } if source.to_string().contains(NO_SPACE) => {
+                "make room there, or name another folder with --scratch"
             }
+            Self::Query { .. } | Self::Tool { .. } | Self::Spawn { .. } => return None,
+            Self::Connect(error) => return error.hint(),
             Self::Secret(error) => return error.hint(),
             Self::Repository(error) => return error.hint(),
         };

@@ -5,6 +5,19 @@
 //! compare the bare name instead: give it as it is, without quotes. Pass either as `--table=…`, never as two
 //! arguments, so that a name with a leading dash is no option.
 
+use crate::error::Error;
+
+/// Longest name in bytes; PostgreSQL cuts what is longer without a word.
+pub(crate) const MAX_NAME: usize = 63;
+
+/// Refuses a name that PostgreSQL would cut, and so take for another one.
+///
+/// # Errors
+/// [`Error::NameTooLong`].
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
+    if name.len() <= MAX_NAME { Ok(()) } else { Err(Error::NameTooLong { what, name: name.to_owned() }) }
+}
+
 /// Quotes an identifier, always: `a"b` becomes `"a""b"`.
 pub fn quote_ident(name: &str) -> String {
     let mut quoted = String::with_capacity(name.len() + 2);
@@ -62,7 +75,15 @@ fn push_quoted(quoted: &mut String, name: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{quote_ident, quote_literal, quote_qualified};
+    use super::{check_name, quote_ident, quote_literal, quote_qualified};
+
+    #[test]
+    fn names_are_counted_in_bytes() {
+        assert!(check_name("database", &"ä".repeat(31)).is_ok());
+        let error = check_name("database", &"ä".repeat(32)).unwrap_err();
+        let words = format!("database name {} has 64 bytes, PostgreSQL takes 63", "ä".repeat(32));
+        assert_eq!(error.to_string(), words);
+    }
 
     #[test]
     fn identifiers_are_always_quoted_and_their_quotes_doubled() {

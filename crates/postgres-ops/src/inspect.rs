@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Executor, Row};
 
-use crate::error::Error;
+use crate::error::{ConnectError, Error};
 use crate::facts::{DatabaseFacts, DatabaseSetting};
 use crate::server::Server;
 use crate::tools::OLDEST_SERVER;
@@ -36,20 +36,6 @@ impl ServerFacts {
     }
 }
 
-/// A table that holds rows of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TableSize {
-    /// Schema.
-    pub schema: String,
-    /// Table.
-    pub name: String,
-    /// Bytes on the server, without indexes.
-    pub bytes: u64,
-    /// Whether it belongs to an extension.
-    pub of_extension: bool,
-}
-
 /// Wraps a driver error with what was being done.
 pub(crate) fn query_error(server: &Server, op: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
     let database = server.database.clone();
@@ -59,7 +45,7 @@ pub(crate) fn query_error(server: &Server, op: &'static str) -> impl FnOnce(sqlx
 /// Reads the server's facts.
 ///
 /// # Errors
-/// [`Error::Query`], and [`Error::ServerTooOld`] below PostgreSQL 14.
+/// [`Error::Query`], and [`ConnectError::TooOld`] below PostgreSQL 14.
 pub(crate) async fn server_facts(
     connection: &mut PgConnection,
     server: &Server,
@@ -74,7 +60,7 @@ pub(crate) async fn server_facts(
     .map_err(query_error(server, "read the server version"))?;
     let version_num = u32::try_from(row.get::<i32, _>("num")).unwrap_or_default();
     if version_num / 10_000 < OLDEST_SERVER {
-        return Err(Error::ServerTooOld { found: version_num / 10_000 });
+        return Err(ConnectError::TooOld { found: version_num / 10_000 }.into());
     }
     // The only fact a restricted role may be denied; a set is worth having without it.
     let identifier = sqlx::query("select system_identifier::text as id from pg_control_system()")
@@ -202,38 +188,6 @@ pub(crate) async fn schemas(connection: &mut PgConnection, server: &Server) -> R
         .await
         .map_err(query_error(server, "list schemas"))?;
     Ok(rows.iter().map(|row| row.get("name")).collect())
-}
-
-/// Lists ordinary tables and leaf partitions with their sizes, the largest first.
-///
-/// # Errors
-/// [`Error::Query`].
-pub(crate) async fn table_sizes(
-    connection: &mut PgConnection,
-    server: &Server,
-) -> Result<Vec<TableSize>, Error> {
-    let rows = sqlx::query(
-        "select n.nspname::text as schema, c.relname::text as name,
-                (c.relpages::int8 + coalesce(t.relpages, 0)) * current_setting('block_size')::int8 as estimate,
-                pg_table_size(c.oid)::int8 as bytes,
-                exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
-                        and d.deptype = 'e') as of_extension
-         from pg_class c join pg_namespace n on n.oid = c.relnamespace
-              left join pg_class t on t.oid = c.reltoastrelid
-         where c.relkind = 'r' and c.relpersistence <> 't'
-               and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'
-         order by bytes desc, 1, 2",
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(query_error(server, "list tables"))?;
-    let table = |row: &PgRow| TableSize {
-        schema: row.get("schema"),
-        name: row.get("name"),
-        bytes: u64::try_from(row.get::<Option<i64>, _>("bytes").unwrap_or_default()).unwrap_or_default(),
-        of_extension: row.get("of_extension"),
-    };
-    Ok(rows.iter().map(table).collect())
 }
 
 /// A transaction whose view of the database other sessions can share.

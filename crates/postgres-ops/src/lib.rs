@@ -20,6 +20,7 @@ mod ident;
 mod inspect;
 mod login;
 mod passfile;
+mod relation;
 mod restore;
 mod restore_test;
 mod roles;
@@ -41,15 +42,16 @@ pub use compare::{Comparison, Difference, Evidence, compare};
 pub use dump::{
     BackupReport, DumpOptions, DumpPlan, Phase, StreamPlan, backup_database, plan_backup, plan_streams,
 };
-pub use error::Error;
+pub use error::{ConnectError, Error};
 pub use facts::{
     DatabaseFacts, DatabaseSetting, DefinitionFacts, LargeObjectTotals, LogicalFacts, SequenceFacts,
     StoredArchive, StoredBlock, TableFacts,
 };
 pub use ident::{dump_schema_pattern, dump_table_pattern, quote_ident, quote_literal, quote_qualified};
-pub use inspect::{ServerFacts, Snapshot, TableSize, list_databases};
+pub use inspect::{ServerFacts, Snapshot, list_databases};
 pub use login::{find_server, tool_search};
 pub use passfile::{PassfileQuery, find_password};
+pub use relation::{Relation, RelationKind};
 pub use restore::{
     RestoreOptions, RestorePlan, RestoreReceipt, TargetPlan, TargetState, plan_restore, restore_database,
 };

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use backstay_backup_core::config::PostgresConfig;
 use backstay_backup_core::secret::{SecretRef, SecretSource};
 
-use crate::error::Error;
+use crate::error::{ConnectError, Error};
 use crate::server::{Server, url_settings};
 use crate::service_file::find_service;
 use crate::tools::ToolSearch;
@@ -42,7 +42,7 @@ type Settings = BTreeMap<String, String>;
 /// The server, database and role that a configuration means.
 ///
 /// # Errors
-/// [`Error::Connection`] for settings that cannot be used and files that cannot be read, [`Error::Secret`] when a
+/// [`ConnectError::Setting`] for settings that cannot be used and files that cannot be read, [`Error::Secret`] when a
 /// secret cannot be had.
 pub async fn find_server(
     config: &PostgresConfig,
@@ -166,7 +166,7 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
 }
 
 fn invalid(problem: String) -> Error {
-    Error::Connection { problem }
+    ConnectError::Setting { problem }.into()
 }
 
 #[cfg(test)]

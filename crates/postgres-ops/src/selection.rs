@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::inspect::TableSize;
+use crate::relation::Relation;
 
 /// What to take and what to leave out. Empty lists take everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,8 @@ pub struct Selection {
     pub include_schemas: Vec<String>,
     /// Not these schemas.
     pub exclude_schemas: Vec<String>,
-    /// Only these tables: `schema.table`, or `table` in any schema.
+    /// Only these tables: `schema.table`, or `table` in any schema. Views, materialized views, foreign tables and
+    /// sequences can be named too; a partitioned table stands for all its partitions, here and below.
     pub include_tables: Vec<String>,
     /// Not these tables.
     pub exclude_tables: Vec<String>,
@@ -31,12 +32,13 @@ impl Selection {
         *self == Self::default()
     }
 
-    /// Whether the rows of that table are taken.
+    /// Whether the rows of that relation are taken.
     #[must_use]
-    pub fn takes_rows(&self, table: &TableSize) -> bool {
+    pub fn takes_rows(&self, table: &Relation) -> bool {
         let schema_in = |names: &[String]| names.iter().any(|name| matches(name, &table.schema));
         let table_in = |names: &[String]| names.iter().any(|name| names_table(name, table));
-        (self.include_schemas.is_empty() || schema_in(&self.include_schemas))
+        table.has_rows()
+            && (self.include_schemas.is_empty() || schema_in(&self.include_schemas))
             && !schema_in(&self.exclude_schemas)
             && (self.include_tables.is_empty() || table_in(&self.include_tables))
             && !table_in(&self.exclude_tables)
@@ -45,21 +47,51 @@ impl Selection {
 
     /// The first schema or table asked for that does not exist: `table`, and its pattern. A dump that quietly left it
     /// out, or took everything instead, would be found out when it is needed.
-    pub(crate) fn missing(&self, schemas: &[String], tables: &[TableSize]) -> Option<(&'static str, &str)> {
-        let no_schema = |name: &&String| !schemas.iter().any(|schema| matches(name, schema));
-        let no_table = |name: &&String| !tables.iter().any(|table| names_table(name, table));
-        let schema = self.include_schemas.iter().find(no_schema).map(|name| ("schema", name.as_str()));
-        schema.or_else(|| self.include_tables.iter().find(no_table).map(|name| ("table", name.as_str())))
+    pub(crate) fn missing(&self, schemas: &[String], tables: &[Relation]) -> Option<(&'static str, &str)> {
+        let schema = self.include_schemas.iter().find(|name| !is_schema(name, schemas));
+        let table = || self.include_tables.iter().find(|name| !is_table(name, tables));
+        let schema = schema.map(|name| ("schema", name.as_str()));
+        schema.or_else(|| table().map(|name| ("table", name.as_str())))
     }
 
-    /// Tables among these that one of the names means.
-    pub(crate) fn named<'a>(names: &[String], tables: &'a [TableSize]) -> Vec<&'a TableSize> {
-        tables.iter().filter(|table| names.iter().any(|name| names_table(name, table))).collect()
+    /// What is to be left out and is not there, as warnings: a misspelt one is backed up all the same.
+    pub(crate) fn idle_exclusions(&self, schemas: &[String], tables: &[Relation]) -> Vec<String> {
+        let with_rows: Vec<Relation> = tables.iter().filter(|table| table.has_rows()).cloned().collect();
+        let no_schema = self.exclude_schemas.iter().filter(|name| !is_schema(name, schemas));
+        let no_table = self.exclude_tables.iter().filter(|name| !is_table(name, tables));
+        let no_rows = self.exclude_data.iter().filter(|name| !is_table(name, &with_rows));
+        let warning = |flag: &str, what: &str, name: &String| {
+            format!(
+                "{flag} {name}: no {what} fits, so it leaves out nothing; check the name, upper and lower case too"
+            )
+        };
+        let of_schemas = no_schema.map(|name| warning("--exclude-schema", "schema", name));
+        let of_tables = no_table.map(|name| warning("--exclude-table", "table", name));
+        let of_rows = no_rows.map(|name| warning("--exclude-table-data", "table", name));
+        of_schemas.chain(of_tables).chain(of_rows).collect()
+    }
+
+    /// Relations among these that one of the names means.
+    pub(crate) fn named<'a>(
+        names: &'a [String],
+        tables: &'a [Relation],
+    ) -> impl Iterator<Item = &'a Relation> {
+        tables.iter().filter(|table| names.iter().any(|name| names_table(name, table)))
     }
 }
 
-fn names_table(pattern: &str, table: &TableSize) -> bool {
-    matches(pattern, &table.name) || matches(pattern, &format!("{}.{}", table.schema, table.name))
+fn is_schema(pattern: &str, schemas: &[String]) -> bool {
+    schemas.iter().any(|schema| matches(pattern, schema))
+}
+
+fn is_table(pattern: &str, tables: &[Relation]) -> bool {
+    tables.iter().any(|table| names_table(pattern, table))
+}
+
+/// Whether a pattern means a relation, itself or as a part of a partitioned table.
+fn names_table(pattern: &str, table: &Relation) -> bool {
+    let mut names = table.names();
+    names.any(|(schema, name)| matches(pattern, name) || matches(pattern, &format!("{schema}.{name}")))
 }
 
 /// Whether `text` fits a pattern of literal characters, `*` and `?`.
@@ -93,6 +125,7 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relation::RelationKind;
 
     #[test]
     fn patterns_match_like_a_shell() {
@@ -112,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_name_that_nothing_fits_is_found() {
-        let table = TableSize { schema: "s".into(), name: "t".into(), bytes: 0, of_extension: false };
+        let table = Relation::table("s", "t", 0);
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let missing = |include_schemas: Vec<String>, include_tables: Vec<String>| {
             let selection = Selection { include_schemas, include_tables, ..Selection::default() };
@@ -125,8 +158,24 @@ mod tests {
     }
 
     #[test]
+    fn exclusions_that_leave_out_nothing_are_told() {
+        let table = Relation::table("s", "t", 0);
+        let mut root = Relation::table("s", "root", 0);
+        root.kind = RelationKind::Partitioned;
+        let selection = Selection {
+            exclude_schemas: vec!["s".into(), "S".into()],
+            exclude_tables: vec!["s.t".into(), "s.root".into(), "u*".into()],
+            exclude_data: vec!["t".into(), "root".into()],
+            ..Selection::default()
+        };
+        let told = selection.idle_exclusions(&["s".to_owned()], &[table, root]);
+        let flags: Vec<_> = told.iter().map(|text| text.split(':').next().unwrap()).collect();
+        assert_eq!(flags, ["--exclude-schema S", "--exclude-table u*", "--exclude-table-data root"]);
+    }
+
+    #[test]
     fn exclusion_beats_inclusion() {
-        let table = TableSize { schema: "s".into(), name: "t".into(), bytes: 0, of_extension: false };
+        let table = Relation::table("s", "t", 0);
         let mut selection = Selection { include_schemas: vec!["s".into()], ..Selection::default() };
         assert!(selection.takes_rows(&table));
         selection.exclude_tables = vec!["s.t".into()];

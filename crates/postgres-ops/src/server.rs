@@ -13,7 +13,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 use url::Url;
 
-use crate::error::Error;
+use crate::error::{ConnectError, Error};
+use crate::ident::check_name;
 use crate::passfile;
 
 /// A server, a database on it, and a role that may log in.
@@ -60,7 +61,7 @@ impl Server {
     /// (libpq's keywords: `host`, `port`, `user`, `dbname`, `password`, `sslmode` …).
     ///
     /// # Errors
-    /// [`Error::Connection`], which never repeats the password.
+    /// [`ConnectError::Setting`], which never repeats the password.
     pub fn parse(url: &str, defaults: &BTreeMap<String, String>) -> Result<Self, Error> {
         let mut settings = defaults.clone();
         settings.extend(url_settings(url)?);
@@ -70,7 +71,7 @@ impl Server {
     /// Builds a server from libpq's keywords alone.
     ///
     /// # Errors
-    /// [`Error::Connection`] for an unknown keyword or a bad port.
+    /// [`ConnectError::Setting`] for an unknown keyword or a bad port.
     pub fn from_settings(settings: &BTreeMap<String, String>) -> Result<Self, Error> {
         let get = |name: &str| settings.get(name).filter(|value| !value.is_empty()).cloned();
         let known = ["host", "port", "user", "dbname", "password", "application_name", "connect_timeout"];
@@ -131,13 +132,15 @@ impl Server {
     /// Opens a connection.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], [`Error::Refused`] or [`Error::NoDatabase`].
+    /// [`Error::Connect`] or [`Error::NameTooLong`].
     pub async fn connect(&self) -> Result<PgConnection, Error> {
         let options = self.options()?;
-        PgConnection::connect_with(&options).await.map_err(|source| self.connect_error(source))
+        PgConnection::connect_with(&options).await.map_err(|source| self.connect_error(source).into())
     }
 
     fn options(&self) -> Result<PgConnectOptions, Error> {
+        check_name("database", &self.database)?;
+        check_name("role", &self.user)?;
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(&self.host)
             .port(self.port)
@@ -163,12 +166,16 @@ impl Server {
         Ok(options.disable_statement_logging())
     }
 
-    fn connect_error(&self, source: sqlx::Error) -> Error {
+    fn connect_error(&self, source: sqlx::Error) -> ConnectError {
         let code = source.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
         match code.as_str() {
-            "3D000" => Error::NoDatabase { server: self.address(), database: self.database.clone() },
-            "28P01" | "28000" => Error::Refused { server: self.to_string(), role: self.user.clone(), source },
-            _ => Error::Unreachable { server: self.to_string(), source },
+            "3D000" => ConnectError::NoDatabase { server: self.address(), database: self.database.clone() },
+            // Not the code of a server that is starting or has no session left; those are worth another try.
+            "55000" => ConnectError::Closed { server: self.address(), database: self.database.clone() },
+            "28P01" | "28000" => {
+                ConnectError::Refused { server: self.to_string(), role: self.user.clone(), source }
+            }
+            _ => ConnectError::Unreachable { server: self.to_string(), source },
         }
     }
 
@@ -246,7 +253,7 @@ pub(crate) fn memory_path(file: &OwnedFd) -> String {
 }
 
 fn invalid(problem: String) -> Error {
-    Error::Connection { problem }
+    ConnectError::Setting { problem }.into()
 }
 
 pub(crate) fn url_settings(text: &str) -> Result<BTreeMap<String, String>, Error> {

@@ -84,7 +84,8 @@ impl Throwaway {
     /// A dropped call leaves no process and no folder.
     pub async fn start(options: &ThrowawayOptions) -> Result<Self, Error> {
         let (search, major) = (options.tools.clone(), options.major);
-        let finding = tokio::task::spawn_blocking(move || find_tool("initdb", major, &search));
+        let finding =
+            tokio::task::spawn_blocking(move || find_tool("initdb", major, "the server of the set", &search));
         let initdb = finding.await.map_err(|error| crate::client::lost_thread("initdb", &error))??;
         let account = account().map_err(spawn_error)?;
         let folder = make_folder(&options.scratch, account).map_err(spawn_error)?;

@@ -121,11 +121,17 @@ impl Tool {
     }
 }
 
-/// Finds the program whose version is the nearest at or above `server`. Blocks for some milliseconds.
+/// Finds the program whose version is the nearest at or above `needed`, which is that of `than`, such as `the server`.
+/// Blocks for some milliseconds.
 ///
 /// # Errors
-/// [`Error::NoTool`] when there is none at all, [`Error::ToolTooOld`] when all are older than the server.
-pub fn find_tool(program: &'static str, server: u32, search: &ToolSearch) -> Result<Tool, Error> {
+/// [`Error::NoTool`] when there is none at all, [`Error::ToolTooOld`] when all are older.
+pub fn find_tool(
+    program: &'static str,
+    needed: u32,
+    than: &'static str,
+    search: &ToolSearch,
+) -> Result<Tool, Error> {
     let folders = search.folders();
     let found: Vec<Tool> = folders
         .iter()
@@ -133,14 +139,14 @@ pub fn find_tool(program: &'static str, server: u32, search: &ToolSearch) -> Res
         .filter(|path| path.is_file())
         .filter_map(|path| Some(Tool::new(&path, reported_major(Command::new(&path))?)))
         .collect();
-    if let Some(best) = choose(&found, server) {
+    if let Some(best) = choose(&found, needed) {
         return Ok(best.clone());
     }
     match found.iter().map(|tool| tool.major).max() {
-        Some(newest) => Err(Error::ToolTooOld { program, found: newest, server }),
+        Some(newest) => Err(Error::ToolTooOld { program, found: newest, than, needed }),
         None => {
             let searched = folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
-            Err(Error::NoTool { program, needed: server, searched })
+            Err(Error::NoTool { program, needed, searched })
         }
     }
 }

@@ -6,8 +6,8 @@ mod scene;
 use backstay_backup_core::Class;
 use backstay_backup_core::encryption::{Identities, Recipients};
 use backstay_postgres_ops::{
-    DumpOptions, Error, RestoreOptions, SqlCheck, ThrowawayOptions, ToolSearch, plan_backup, plan_restore,
-    test_restore,
+    ConnectError, DumpOptions, Error, RestoreOptions, SqlCheck, ThrowawayOptions, ToolSearch, plan_backup,
+    plan_restore, test_restore,
 };
 use backstay_testkit::{PostgresOptions, SampleSize, TestPostgres, load_everything, load_sample};
 use scene::{Scene, names};
@@ -117,10 +117,13 @@ async fn bad_sources_are_refused_in_their_own_words_and_write_nothing() {
     let scene = Scene::start().await;
     let options = scene.options();
     let server = scene.server("nowhere");
-    assert!(matches!(plan_backup(&server, &options).await, Err(Error::NoDatabase { .. })));
+    assert!(matches!(
+        plan_backup(&server, &options).await,
+        Err(Error::Connect(ConnectError::NoDatabase { .. }))
+    ));
     let wrong =
         scene.server("postgres").with_password(Some(backstay_backup_core::secret::Secret::new("no".into())));
-    assert!(matches!(plan_backup(&wrong, &options).await, Err(Error::Refused { .. })));
+    assert!(matches!(plan_backup(&wrong, &options).await, Err(Error::Connect(ConnectError::Refused { .. }))));
     let mut gone = scene.server("postgres");
     gone.port = scene.unused_port();
     let unreachable = plan_backup(&gone, &options).await.unwrap_err();

@@ -42,6 +42,7 @@ pub(crate) enum Kind {
     Precondition,
     BadRange,
     Denied,
+    Clock,
     Checksum,
     Full,
     Temporary,
@@ -76,6 +77,7 @@ impl Failure {
             (Kind::Checksum, Target::Key(key)) => StoreError::Checksum { key: key.clone() },
             (Kind::NoBucket, _) => StoreError::Missing { location: location.to_owned(), source },
             (Kind::Denied, _) => StoreError::Denied { op, what, source },
+            (Kind::Clock, _) => StoreError::Clock { op, what, source },
             (Kind::Full, _) => StoreError::Full { op, what, source },
             (Kind::Temporary | Kind::Checksum, _) => {
                 StoreError::Temporary { op, what, retry_after: self.retry_after, source }
@@ -230,9 +232,8 @@ fn classify(status: u16, code: Option<&str>) -> Kind {
         "InvalidObjectState" | "NotImplemented" | "AuthorizationHeaderMalformed" | "PermanentRedirect" => {
             Kind::Failed
         }
-        // Nothing will be allowed until the clock is right.
-        "RequestTimeTooSkewed"
-        | "AccessDenied"
+        "RequestTimeTooSkewed" => Kind::Clock,
+        "AccessDenied"
         | "AllAccessDisabled"
         | "AccountProblem"
         | "InvalidAccessKeyId"
@@ -284,7 +285,7 @@ const NOT_IMPLEMENTED: &str = "the service lacks something that was asked for: a
                                a tag; check-storage finds out which, and each can be switched off";
 
 /// How the hint about a wrong clock begins.
-pub(crate) const SKEW_WORDS: &str = "the clock of this machine is wrong";
+const SKEW_WORDS: &str = "the clock of this machine is wrong";
 
 fn skew_hint(raw: &Response) -> String {
     let body = raw.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();

@@ -78,7 +78,7 @@ fn a_wrong_clock_is_told_with_both_times() {
     let meta = ErrorMetadata::builder().code("RequestTimeTooSkewed").message("too far").build();
     let error = mapped(&SdkError::service_error(GetObjectError::generic(meta), response(403, body)));
     let text = error.source().unwrap().to_string();
-    assert!(matches!(error, StoreError::Denied { .. }));
+    assert!(matches!(error, StoreError::Clock { .. }));
     assert!(text.contains("2026-01-02T03:04:05Z") && text.contains("2027-01-02T03:04:05Z"), "{text}");
 }
 

@@ -12,12 +12,12 @@ use backstay_storage_s3::{Credentials, Error, S3Options, S3Store};
 use bytes::Bytes;
 use common::*;
 
+/// Set in a process that is the child of a case.
+const CHILD: &str = "BACKSTAY_TEST_CHILD";
 const ENDPOINT: &str = "BACKSTAY_TEST_ENDPOINT";
 const PROFILE: &str = "BACKSTAY_TEST_PROFILE";
 
-/// Not a test of its own: what a process with the environment of a case does.
-#[tokio::test]
-#[ignore = "run by the other tests of this file"]
+/// What a process with the environment of a case does.
 #[expect(clippy::print_stdout, reason = "the outcome goes to the process that started this one")]
 async fn child() {
     let variable = |name| std::env::var(name).ok();
@@ -40,8 +40,9 @@ async fn child() {
 
 async fn outcome(environment: &[(&str, &str)]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child", "--ignored", "--nocapture"]);
-    command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").envs(environment.iter().copied());
+    command.args(["--exact", "credentials_come_from_the_environment", "--nocapture"]);
+    command.env_clear().env(CHILD, "1").env("AWS_EC2_METADATA_DISABLED", "true");
+    command.envs(environment.iter().copied());
     let Output { stdout, stderr, .. } =
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = String::from_utf8(stdout).unwrap();
@@ -51,6 +52,9 @@ async fn outcome(environment: &[(&str, &str)]) -> String {
 
 #[tokio::test]
 async fn credentials_come_from_the_environment() {
+    if std::env::var_os(CHILD).is_some() {
+        return child().await;
+    }
     let server = server().await;
     let endpoint = server.endpoint();
     let found =

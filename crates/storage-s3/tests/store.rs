@@ -335,7 +335,7 @@ async fn a_machine_with_a_wrong_clock_is_told_so() {
     for _ in 0..2 {
         let error = create(&store, "a", Bytes::from_static(b"x")).await.unwrap_err();
         let text = words(&error);
-        assert!(matches!(error, StoreError::Denied { .. }), "{text}");
+        assert!(matches!(error, StoreError::Clock { .. }), "{text}");
         let now = Timestamp::now();
         let next = now.saturating_add(SignedDuration::from_hours(365 * 24)).unwrap();
         let days = [now, next].map(|time| time.strftime("%Y-%m-%dT%H").to_string());

@@ -11,10 +11,11 @@ use backstay_testkit::{PostgresOptions, RedisOptions, TestPostgres, TestRedis};
 
 const ANNOUNCEMENT: &str = "running:";
 
-/// Not a test: what the tests below start and kill. Starts the servers from a thread that ends, as tests do.
-#[test]
-#[ignore = "a helper process for the other tests of this file"]
-fn helper_process() {
+/// Set in the process that the tests start and kill.
+const HELPER: &str = "BACKSTAY_TEST_HELPER";
+
+/// What that process does. Starts the servers from a thread that ends, as tests do.
+fn help() {
     let start = || {
         let postgres = TestPostgres::start_blocking(&PostgresOptions::default()).unwrap();
         let redis = TestRedis::start_blocking(&RedisOptions::default()).unwrap();
@@ -53,8 +54,8 @@ struct Helper {
 
 fn start_helper(freeze: bool) -> Helper {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "helper_process", "--ignored", "--nocapture"]).stdout(Stdio::piped());
-    command.stderr(Stdio::null());
+    command.args(["--exact", "nothing_outlives_a_killed_test_process", "--nocapture"]);
+    command.env(HELPER, "1").stdout(Stdio::piped()).stderr(Stdio::null());
     if freeze {
         command.env("BACKSTAY_TEST_FREEZE", "1");
     }
@@ -115,6 +116,9 @@ fn assert_all_gone(helper: &Helper, patience: Duration) {
 
 #[test]
 fn nothing_outlives_a_killed_test_process() {
+    if std::env::var_os(HELPER).is_some() {
+        return help();
+    }
     let mut helper = start_helper(false);
     helper.child.kill().unwrap();
     helper.child.wait().unwrap();

@@ -7,7 +7,7 @@ use backstay_backup_core::catalog::Catalog;
 use backstay_backup_core::id::{SetId, Stanza};
 use backstay_backup_core::manifest::Manifest;
 use backstay_backup_core::verify::{Depth, Outcome, VerifiedCopy, VerifyReport};
-use backstay_cli::human::{Bytes, Elapsed};
+use backstay_cli::human::{Bytes, Elapsed, Remedy};
 use backstay_cli::{Exit, Failure, Opened};
 use backstay_postgres_ops::RestoreTestReport;
 use serde::Serialize;
@@ -36,7 +36,11 @@ struct Unreachable {
 struct Unrecorded {
     set: SetId,
     problem: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
     exit_code: u8,
+    #[serde(skip)]
+    exit: Exit,
 }
 
 /// One restore test.
@@ -50,6 +54,8 @@ pub(super) struct Tested {
     report: Option<RestoreTestReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
     exit_code: u8,
     #[serde(skip)]
     exit: Exit,
@@ -59,24 +65,29 @@ impl Tested {
     pub(super) fn done(manifest: &Manifest, report: RestoreTestReport) -> Self {
         let passed = report.passed();
         let exit = if passed { Exit::Done } else { Exit::Data };
-        Self::new(manifest, passed, Some(report), None, exit)
+        Self { passed, report: Some(report), ..Self::ended(manifest, exit) }
     }
 
     pub(super) fn failed(manifest: &Manifest, failure: &Failure) -> Self {
-        Self::new(manifest, false, None, Some(failure.message()), failure.exit())
+        let (problem, hint) = (Some(failure.message()), failure.hint().map(str::to_owned));
+        Self { problem, hint, ..Self::ended(manifest, failure.exit()) }
     }
 
-    fn new(
-        manifest: &Manifest,
-        passed: bool,
-        report: Option<RestoreTestReport>,
-        problem: Option<String>,
-        exit: Exit,
-    ) -> Self {
-        let database = manifest.source.database.clone();
-        Self { set: manifest.set.clone(), database, passed, report, problem, exit_code: exit.code(), exit }
+    fn ended(manifest: &Manifest, exit: Exit) -> Self {
+        Self {
+            set: manifest.set.clone(),
+            database: manifest.source.database.clone(),
+            passed: false,
+            report: None,
+            problem: None,
+            hint: None,
+            exit_code: exit.code(),
+            exit,
+        }
     }
 }
+
+const NO_PERMISSION: &str = "give the permission, or verify without keeping the result: --no-proof";
 
 impl Verification {
     pub(super) fn new(opened: &Opened, catalog: &Catalog) -> Self {
@@ -96,8 +107,11 @@ impl Verification {
 
     pub(super) fn note_proof(&mut self, set: &SetId, stored: Result<(), Failure>) {
         if let Err(failure) = stored {
-            let (problem, exit_code) = (failure.message(), failure.exit().code());
-            self.unrecorded.push(Unrecorded { set: set.clone(), problem, exit_code });
+            let (problem, exit) = (failure.message(), failure.exit());
+            let hint = if exit == Exit::Usage { Some(NO_PERMISSION) } else { failure.hint() };
+            let hint = hint.map(str::to_owned);
+            let exit_code = exit.code();
+            self.unrecorded.push(Unrecorded { set: set.clone(), problem, hint, exit_code, exit });
         }
     }
 
@@ -113,17 +127,15 @@ impl Verification {
         {
             return worst;
         }
-        if self.sets.iter().flat_map(|set| &set.copies).any(|copy| copy.locked) {
+        if self.sets.iter().flat_map(|set| &set.copies).any(|copy| copy.locked || copy.newer) {
             return Exit::Usage;
         }
-        let incomplete = !self.unreachable.is_empty()
-            || !self.unrecorded.is_empty()
-            || self.sets.iter().any(|set| !set.is_complete());
-        match incomplete {
-            true => Exit::Temporary,
-            false if self.sets.is_empty() && self.restore_tests.is_empty() => Exit::Absent,
-            false => Exit::Done,
+        if !self.unreachable.is_empty() || self.sets.iter().any(|set| !set.is_complete()) {
+            return Exit::Temporary;
         }
+        let nothing = self.sets.is_empty() && self.restore_tests.is_empty();
+        let otherwise = if nothing { Exit::Absent } else { Exit::Done };
+        self.unrecorded.iter().map(|unrecorded| unrecorded.exit).max().unwrap_or(otherwise)
     }
 
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,8 +169,8 @@ impl fmt::Display for Verification {
         for Unreachable { repository, problem } in &self.unreachable {
             writeln!(f, "! repository {repository} could not be read: {problem}")?;
         }
-        for Unrecorded { set, problem, .. } in &self.unrecorded {
-            writeln!(f, "! the result for {set} could not be kept: {problem}")?;
+        for Unrecorded { set, problem, hint, .. } in &self.unrecorded {
+            writeln!(f, "! the result for {set} could not be kept: {problem}{}", Remedy(hint.as_deref()))?;
         }
         match (self.sets.is_empty(), self.restore_tests.is_empty()) {
             (true, true) => write!(f, "no such set in stanza {}", self.stanza),
@@ -205,7 +217,7 @@ impl fmt::Display for Tested {
         };
         write!(f, "{} {verdict} (database {})", self.set, self.database)?;
         if let Some(problem) = &self.problem {
-            write!(f, "\n! {problem}")?;
+            write!(f, "\n! {problem}{}", Remedy(self.hint.as_deref()))?;
         }
         let Some(report) = &self.report else { return Ok(()) };
         let comparison = &report.receipt.comparison;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
 use backstay_backup_core::manifest::{Manifest, SetKind};
 use backstay_backup_core::proof::{Check, Phase, Problem, Proof, ProofKind, RestoreTest};
-use backstay_cli::{Context, Failure, Opened};
+use backstay_cli::{Context, Failure, Opened, restorable};
 use backstay_postgres_ops::{
     Error, LogicalFacts, RestoreTestReport, SqlCheck, ThrowawayOptions, split_statements, test_restore,
 };
@@ -24,7 +24,7 @@ pub(super) async fn run(
     let identities = context.identities().await?;
     let mut report = Verification::new(opened, catalog);
     for set in chosen(args, catalog)? {
-        let Some(manifest) = set.manifest.as_deref() else { continue };
+        let manifest = restorable(set)?;
         let throwaway = throwaway(context, args, manifest)?;
         let outcome = test_restore(
             &opened.repositories,

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use backstay_testkit::TestPostgres;
 use serde_json::Value;
 
 use super::path;
@@ -48,27 +49,64 @@ impl Bench {
 
     /// Makes a folder, with what is in it, one that programs cannot write to, root's included.
     pub fn make_unwritable(&mut self, below: &str) {
+        self.forbid(below, "a-w");
+    }
+
+    /// Makes a folder one that programs can neither read nor write.
+    pub fn make_unreadable(&mut self, below: &str) {
+        self.forbid(below, "a-rwx");
+    }
+
+    fn forbid(&mut self, below: &str, what: &str) {
         let folder = self.path(below);
         std::fs::create_dir_all(&folder).unwrap();
-        assert!(Command::new("chmod").args(["-R", "a-w"]).arg(&folder).status().unwrap().success());
+        assert!(Command::new("chmod").args(["-R", what]).arg(&folder).status().unwrap().success());
         if backstay_testkit::Account::for_servers().unwrap().is_some() {
             // Root without its right to overrule permissions.
             self.wrap(&["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]);
         }
-        self.keep(Writable(folder));
+        self.keep(Forbidden(folder));
+    }
+
+    /// Makes a folder a disk of that size. False where this process has no right to.
+    pub fn make_disk(&mut self, below: &str, size: &str) -> bool {
+        let folder = self.path(below);
+        std::fs::create_dir_all(&folder).unwrap();
+        let options = format!("size={size},mode=755");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&folder).output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        if mounted {
+            self.keep(Mounted(folder));
+        }
+        mounted
     }
 
     /// Makes a folder a disk that has no room for a backup.
     pub fn make_full(&mut self, below: &str) {
-        let folder = self.path(below);
-        std::fs::create_dir_all(&folder).unwrap();
-        let mount = ["-t", "tmpfs", "-o", "size=256k,mode=755", "tmpfs"];
-        let mounted = Command::new("mount").args(mount).arg(&folder).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            self.keep(Mounted(folder));
-        } else {
+        if !self.make_disk(below, "256k") {
             // Without the right to mount, a limit on file sizes has to stand in.
             self.wrap(&["prlimit", "--fsize=200000", "--", "env", "--ignore-signal=XFSZ"]);
+        }
+    }
+
+    /// Moves a repository to a disk on which not one byte more can be written.
+    pub fn fill_disk_of(&mut self, repository: &str) {
+        let aside = format!("{repository}-moved");
+        std::fs::rename(self.path(repository), self.path(&aside)).unwrap();
+        if self.make_disk(repository, "8m") {
+            let copied = Command::new("cp")
+                .arg("-a")
+                .arg(self.path(&aside).join("."))
+                .arg(self.path(repository))
+                .status();
+            assert!(copied.unwrap().success());
+            std::fs::remove_dir_all(self.path(&aside)).unwrap();
+            let _ = std::fs::write(self.path(repository).join(".filler"), vec![0; 8 << 20]);
+        } else {
+            std::fs::remove_dir(self.path(repository)).unwrap();
+            std::fs::rename(self.path(&aside), self.path(repository)).unwrap();
+            self.wrap(&["prlimit", "--fsize=0", "--", "env", "--ignore-signal=XFSZ"]);
         }
     }
 
@@ -86,6 +124,23 @@ impl Bench {
         found.retain(|path| path.ends_with("manifest.json"));
         assert_eq!(found.len(), 1);
         found.remove(0)
+    }
+
+    /// The id of the only set of a repository.
+    pub fn only_set(&self, repository: &str) -> String {
+        let manifest = self.manifest(repository);
+        manifest.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned()
+    }
+
+    /// Lets programs reach a server.
+    pub fn reach(&mut self, server: &TestPostgres, database: &str) {
+        self.url(server.url(database));
+        self.set("BACKSTAY_POSTGRES_BIN_DIR", server.install().bin().display().to_string());
+    }
+
+    /// Says which server and database.
+    pub fn url(&mut self, url: impl Into<String>) {
+        self.set("BACKSTAY_POSTGRES_URL", url);
     }
 
     /// Keeps something alive as long as the folder.
@@ -137,12 +192,12 @@ impl Bench {
     }
 }
 
-struct Writable(PathBuf);
+struct Forbidden(PathBuf);
 
-impl Drop for Writable {
+impl Drop for Forbidden {
     fn drop(&mut self) {
         // Or the folder could not be removed.
-        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(&self.0).status();
+        let _ = Command::new("chmod").args(["-R", "u+rwX"]).arg(&self.0).status();
     }
 }
 

@@ -2,9 +2,12 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod bench;
+mod bucket;
+mod harm;
 pub mod table;
 
 pub use bench::{Bench, Ended, files, flip_a_bit, until};
+pub use bucket::{Bucket, address};
 
 /// The programs of this package.
 pub const PROGRAMS: [&str; 5] =

@@ -3,6 +3,10 @@
 
 #[path = "../../../backup/tests/support/bench.rs"]
 mod bench;
+#[path = "../../../backup/tests/support/bucket.rs"]
+mod bucket;
+#[path = "../../../backup/tests/support/harm.rs"]
+mod harm;
 #[path = "../../../backup/tests/support/table.rs"]
 pub mod table;
 
@@ -23,6 +27,7 @@ use backstay_testkit::{PostgresOptions, TestPostgres};
 use tokio_util::sync::CancellationToken;
 
 pub use bench::{Bench, Ended, files, flip_a_bit, until};
+pub use bucket::Bucket;
 
 pub fn path(program: &str) -> &'static str {
     assert_eq!(program, "restore-database");
@@ -38,14 +43,18 @@ pub struct Scene {
 impl Scene {
     pub fn new(recipients: &[&str]) -> Self {
         let server = TestPostgres::start_blocking(&PostgresOptions::default()).unwrap();
+        Self::fill(&server);
+        let mut scene = Self { server, bench: Bench::new() };
+        scene.bench.reach(&scene.server, "postgres");
+        scene.back_up("local", recipients);
+        scene
+    }
+
+    pub fn fill(server: &TestPostgres) {
         server.psql("postgres", "CREATE DATABASE shop").unwrap();
         let fill = "CREATE TABLE item AS SELECT n, n::text AS text FROM generate_series(1, 500) n; \
                     CREATE TABLE note (text text); INSERT INTO note VALUES ('kept')";
         server.psql("shop", fill).unwrap();
-        let mut scene = Self { server, bench: Bench::new() };
-        reach(&scene.server, &mut scene.bench);
-        scene.back_up("local", recipients);
-        scene
     }
 
     /// Backs up into a new repository.
@@ -88,12 +97,6 @@ impl Scene {
     pub fn data(&self) -> PathBuf {
         data(&self.bench)
     }
-}
-
-/// Lets programs reach the server.
-pub fn reach(server: &TestPostgres, bench: &mut Bench) {
-    bench.set("BACKSTAY_POSTGRES_URL", server.url("postgres"));
-    bench.set("BACKSTAY_POSTGRES_BIN_DIR", server.install().bin().display().to_string());
 }
 
 /// The object with the rows.

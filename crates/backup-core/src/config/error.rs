@@ -121,4 +121,16 @@ impl Classified for ConfigError {
     fn class(&self) -> Class {
         self.class()
     }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Read { .. } => "check the path, and that the user of this command may read the file",
+            Self::Syntax { .. } => {
+                "texts stand in quotes: stanza = \"main\"; sections in brackets: [retention]"
+            }
+            Self::UnknownKey { suggestion: None, .. } => "docs/configuration.md has all keys",
+            Self::UnknownKey { .. } | Self::Value { .. } | Self::Missing { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
 }

@@ -194,10 +194,9 @@ impl<'a> Reader<'a> {
         let Some(entry) = self.find(key) else { return Ok(None) };
         let number = match &entry.node {
             Node::Integer(number) => *number,
-            Node::Loose(text) => text
-                .trim()
-                .parse()
-                .map_err(|_| self.bad(key, &entry.origin, format_args!("{text:?} is no whole number")))?,
+            Node::Loose(text) => text.trim().parse().map_err(|_| {
+                self.bad(key, &entry.origin, format_args!("{text:?} is no whole number: write one such as 7"))
+            })?,
             _ => return Err(self.mismatch(key, &entry, "a whole number")),
         };
         if range.contains(&number) {

@@ -210,7 +210,7 @@ fn flags_for_unknown_keys_are_refused() {
     );
     assert_eq!(
         flag_refusal(&set(&[("compression.level", "high")])),
-        "bad value of `compression.level` in --option: \"high\" is no whole number"
+        "bad value of `compression.level` in --option: \"high\" is no whole number: write one such as 7"
     );
 }
 

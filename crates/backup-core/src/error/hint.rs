@@ -4,6 +4,10 @@ use super::{Class, Classified, Error, store_class};
 use crate::manifest::ManifestError;
 use crate::store::StoreError;
 
+/// What to do where the clocks of a store and of this machine differ.
+pub const CLOCK_REMEDY: &str = "let a time service (chrony, systemd-timesyncd) set this machine's clock; if the store's \
+                                is the wrong one, tell its operator";
+
 impl Classified for Error {
     fn class(&self) -> Class {
         self.class()
@@ -13,12 +17,14 @@ impl Classified for Error {
         let hint = match self {
             Self::Store { source, .. } => return source.hint(),
             Self::Quorum { source, .. } => return source.hint(),
-            Self::Description { source, .. }
-            | Self::Manifest { source, .. }
-            | Self::LeaseUnreadable { source, .. } => match source {
-                ManifestError::TooNew { .. } => "use the version of Backstay that wrote it, or a newer one",
-                ManifestError::Damaged { .. } => "`verify-backups` shows which copies and sets are whole",
-            },
+            Self::Description { source: ManifestError::TooNew { .. }, .. }
+            | Self::Manifest { source: ManifestError::TooNew { .. }, .. } => {
+                "use the version of Backstay that wrote it, or a newer one"
+            }
+            Self::Description { .. } => {
+                "put back backstay.json from another copy of this repository; its sets are not concerned"
+            }
+            Self::Manifest { .. } => "`verify-backups` shows which copies and sets are whole",
             Self::NotARepository { .. } => {
                 "check the place; the first backup makes an empty or missing directory a repository"
             }
@@ -28,8 +34,7 @@ impl Classified for Error {
                 "`verify-backups` shows which copies and sets are whole; restore one of those"
             }
             Self::Key { .. } => "give the private key of one of its recipients with --identity-file",
-            Self::LeaseHeld { .. } => "another run is at work; let it finish, or wait until its lease ends",
-            Self::LeaseLost { .. } => "another run took over; see what it did before starting this again",
+            Self::Lease(error) => return error.hint(),
             Self::InvalidKey { .. } => {
                 "`age-keygen` makes a pair: age1… to encrypt to, AGE-SECRET-KEY-1… to open with"
             }
@@ -51,6 +56,7 @@ impl Classified for StoreError {
             Self::Denied { .. } => {
                 "check the credentials and permissions; `check-storage` tries every operation"
             }
+            Self::Clock { .. } => CLOCK_REMEDY,
             Self::Full { .. } => {
                 "free some space; `prune-backups --dry-run` shows what retention would remove"
             }

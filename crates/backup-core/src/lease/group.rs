@@ -24,7 +24,7 @@ impl LeaseGroup {
     /// Takes the lease in all repositories, in their order.
     ///
     /// # Errors
-    /// [`Error::LeaseHeld`] when it is held in any of them (what was taken is released again), [`Error::Quorum`] when
+    /// [`super::LeaseError::Held`] when it is held in any of them (what was taken is released again), [`Error::Quorum`] when
     /// too few can be reached.
     ///
     /// # Cancel safety
@@ -48,7 +48,10 @@ impl LeaseGroup {
                         error = describe(&error),
                         "no lease here"
                     );
-                    first.get_or_insert(error);
+                    // Who could do without a lease where there is no room must hear of anything else.
+                    if first.as_ref().is_none_or(Error::is_full) {
+                        first = Some(error);
+                    }
                 }
                 Err(error) => {
                     group.give_back().await;
@@ -81,7 +84,7 @@ impl LeaseGroup {
     /// Asks every repository whether the lease is still held.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`] when it is lost anywhere, [`Error::Quorum`] when fewer than the quorum confirm it.
+    /// [`super::LeaseError::Lost`] when it is lost anywhere, [`Error::Quorum`] when fewer than the quorum confirm it.
     pub async fn check(&self) -> Result<(), Error> {
         let checks = join_all(self.leases.iter().map(|(_, lease)| lease.check())).await;
         let mut confirmed = 0;

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
-use super::LeaseMode;
 use super::state::{Record, Seen};
+use super::{LeaseError, LeaseMode};
 use crate::error::Error;
 use crate::id::Stanza;
 use crate::key::{Key, Prefix};
@@ -120,7 +120,7 @@ impl Register {
 
     pub(super) fn unreadable(&self, source: ManifestError) -> Error {
         let repository = self.repository.name().to_owned();
-        Error::LeaseUnreadable { name: self.name.clone(), repository, source }
+        Error::Lease(LeaseError::Unreadable { name: self.name.clone(), repository, source })
     }
 
     async fn read_object(&self) -> Result<(Option<Seen>, Version), Error> {

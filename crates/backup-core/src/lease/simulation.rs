@@ -62,7 +62,7 @@ async fn contender(number: usize, repository: Repository, ledger: Arc<Mutex<Ledg
                     let until = Instant::now() + lease.remaining().await;
                     ledger.lock().unwrap().renewed(number, until);
                 }
-                Err(Error::LeaseLost { .. }) => {
+                Err(Error::Lease(LeaseError::Lost { .. })) => {
                     ledger.lock().unwrap().lost += 1;
                     mine = false;
                     break;

@@ -66,7 +66,7 @@ async fn a_lease_excludes_others_until_it_is_released() {
         let first = acquire(&repository, "first").await.unwrap();
         assert_eq!((first.token(), first.mode()), (1, mode));
         match acquire(&repository, "second").await {
-            Err(Error::LeaseHeld { holder, .. }) => assert_eq!(holder, "first"),
+            Err(Error::Lease(LeaseError::Held { holder, .. })) => assert_eq!(holder, "first"),
             other => panic!("{mode:?}: {other:?}"),
         }
         first.check().await.unwrap();
@@ -83,14 +83,20 @@ async fn a_crashed_holder_is_replaced_after_its_time_and_notices() {
         let repository = repository(memory(PacedClock::new(true), create_only, swap)).await;
         let crashed = acquire(&repository, "crashed").await.unwrap();
         tokio::time::sleep(Duration::from_secs(55)).await;
-        assert!(matches!(acquire(&repository, "next").await, Err(Error::LeaseHeld { .. })), "{mode:?}");
+        assert!(
+            matches!(acquire(&repository, "next").await, Err(Error::Lease(LeaseError::Held { .. }))),
+            "{mode:?}"
+        );
         tokio::time::sleep(Duration::from_secs(10)).await;
         let next = acquire(&repository, "next").await.unwrap();
         assert_eq!(next.token(), 2);
         for lost in [crashed.check().await, crashed.renew().await] {
-            assert!(matches!(lost, Err(Error::LeaseLost { ref holder, .. }) if holder == "next"), "{mode:?}");
+            assert!(
+                matches!(lost, Err(Error::Lease(LeaseError::Lost { ref holder, .. })) if holder == "next"),
+                "{mode:?}"
+            );
         }
-        assert!(matches!(crashed.release().await, Err(Error::LeaseLost { .. })));
+        assert!(matches!(crashed.release().await, Err(Error::Lease(LeaseError::Lost { .. }))));
         next.check().await.unwrap();
     }
 }
@@ -103,7 +109,7 @@ async fn keeping_a_lease_holds_it_far_beyond_its_time() {
         error = lease.keep() => panic!("{error}"),
         () = tokio::time::sleep(Duration::from_secs(3600)) => {}
     }
-    assert!(matches!(acquire(&repository, "other").await, Err(Error::LeaseHeld { .. })));
+    assert!(matches!(acquire(&repository, "other").await, Err(Error::Lease(LeaseError::Held { .. }))));
     assert_eq!(lease.token(), 1);
 }
 
@@ -147,13 +153,19 @@ async fn a_lost_reply_at_any_call_leaves_one_holder() {
                 lease.check().await.unwrap_or_else(|error| panic!("{mode:?} {call}: {error}"));
                 lease.renew().await.unwrap_or_else(|error| panic!("{mode:?} {call} {renewed}: {error}"));
                 let other = acquire(&repository, "other").await;
-                assert!(matches!(other, Err(Error::LeaseHeld { .. })), "{mode:?} {call}: {other:?}");
+                assert!(
+                    matches!(other, Err(Error::Lease(LeaseError::Held { .. }))),
+                    "{mode:?} {call}: {other:?}"
+                );
             }
             tokio::time::sleep(Duration::from_secs(70)).await;
             let other = acquire(&repository, "other").await.unwrap();
             if let Ok(lease) = &first {
                 assert!(other.token() > lease.token());
-                assert!(matches!(lease.check().await, Err(Error::LeaseLost { .. })), "{mode:?} {call}");
+                assert!(
+                    matches!(lease.check().await, Err(Error::Lease(LeaseError::Lost { .. }))),
+                    "{mode:?} {call}"
+                );
             }
         }
     }
@@ -172,7 +184,7 @@ async fn collected_log_entries_do_not_let_a_sleeper_back_in() {
         store.head(&key).await.unwrap();
         store.delete(&key).await.unwrap();
     }
-    assert!(matches!(sleeper.renew().await, Err(Error::LeaseLost { .. })));
+    assert!(matches!(sleeper.renew().await, Err(Error::Lease(LeaseError::Lost { .. }))));
     next.check().await.unwrap();
 }
 
@@ -183,8 +195,8 @@ async fn a_damaged_record_is_an_error_not_a_free_lease() {
     let lease = acquire(&repository, "first").await.unwrap();
     fault.always(Operation::Get, Mishap::Flip);
     tokio::time::sleep(Duration::from_secs(300)).await;
-    assert!(matches!(acquire(&repository, "other").await, Err(Error::LeaseUnreadable { .. })));
-    assert!(matches!(lease.check().await, Err(Error::LeaseUnreadable { .. })));
+    assert!(matches!(acquire(&repository, "other").await, Err(Error::Lease(LeaseError::Unreadable { .. }))));
+    assert!(matches!(lease.check().await, Err(Error::Lease(LeaseError::Unreadable { .. }))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +249,7 @@ mod groups {
         let first = group(&repositories, "first").await.unwrap();
         assert_eq!(first.leases().len(), 1);
         faults[0].calm();
-        assert!(matches!(group(&repositories, "second").await, Err(Error::LeaseHeld { .. })));
+        assert!(matches!(group(&repositories, "second").await, Err(Error::Lease(LeaseError::Held { .. }))));
         // What the loser took is free again.
         first.release().await.unwrap();
         let second = group(&repositories, "second").await.unwrap();
@@ -279,7 +291,10 @@ mod groups {
             ended = outwait(&repositories, &none) => ended,
             lost = alive.keep() => panic!("{lost}"),
         };
-        assert!(matches!(ended, Err(Error::LeaseHeld { ref holder, .. }) if holder == "alive"), "{ended:?}");
+        assert!(
+            matches!(ended, Err(Error::Lease(LeaseError::Held { ref holder, .. })) if holder == "alive"),
+            "{ended:?}"
+        );
         assert!((6..=8).contains(&waited.as_secs()), "{waited:?}");
         alive.check().await.unwrap();
     }
@@ -308,7 +323,7 @@ mod groups {
         tokio::time::sleep(Duration::from_secs(60)).await;
         let _dead = group(&repositories, "of a minute").await.unwrap();
         let (ended, waited) = outwait(&repositories, &none).await;
-        assert!(matches!(ended, Err(Error::LeaseHeld { .. })), "{ended:?}");
+        assert!(matches!(ended, Err(Error::Lease(LeaseError::Held { .. }))), "{ended:?}");
         assert!((25..=26).contains(&waited.as_secs()), "{waited:?}");
     }
 
@@ -324,6 +339,79 @@ mod groups {
         let ((ended, waited), ()) = tokio::join!(outwait(&repositories, &cancel), stop);
         assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
         assert_eq!(waited.as_secs(), 5);
+    }
+
+    /// Whether a full store may be worked on without a lease, and how long it took to find out.
+    async fn without(repositories: &Repositories) -> (Result<(), Error>, u64) {
+        let (begin, options) = (Instant::now(), LeaseOptions::new("full").ttl(Duration::from_secs(20)));
+        let none = CancellationToken::new();
+        let ended = LeaseGroup::outwait_unwritable(repositories, &stanza(), "backup", &options, &none).await;
+        (ended, begin.elapsed().as_secs())
+    }
+
+    fn fill(faults: &[Arc<Fault>; 2]) {
+        faults.iter().for_each(|fault| fault.always(Operation::Put, Mishap::Error(ErrorKind::Full)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_lack_of_room_everywhere_is_told_as_such() {
+        let (repositories, faults) = two().await;
+        fill(&faults);
+        assert!(group(&repositories, "full").await.unwrap_err().is_full());
+        for (full, other) in [(0, 1), (1, 0)] {
+            faults[full].calm();
+            faults[full].always(Operation::Put, Mishap::Error(ErrorKind::Full));
+            faults[other].calm();
+            faults[other].always(Operation::Put, Mishap::Error(ErrorKind::Temporary));
+            assert!(!group(&repositories, "full").await.unwrap_err().is_full());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_store_is_free_when_nobody_has_or_had_the_lease() {
+        let (repositories, faults) = two().await;
+        fill(&faults);
+        assert!(matches!(without(&repositories).await, (Ok(()), 0)));
+        faults.iter().for_each(|fault| fault.calm());
+        short_group(&repositories, "brief").await.release().await.unwrap();
+        fill(&faults);
+        assert!(matches!(without(&repositories).await, (Ok(()), 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_store_is_free_after_the_time_of_a_dead_holder() {
+        let (repositories, faults) = two().await;
+        drop(short_group(&repositories, "dead").await);
+        fill(&faults);
+        let (ended, waited) = without(&repositories).await;
+        ended.unwrap();
+        assert!((20..=22).contains(&waited), "{waited}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_store_is_not_free_beside_a_living_holder() {
+        let (repositories, _) = two().await;
+        let alive = short_group(&repositories, "alive").await;
+        let (ended, waited) = tokio::select! {
+            ended = without(&repositories) => ended,
+            lost = alive.keep() => panic!("{lost}"),
+        };
+        assert!(
+            matches!(ended, Err(Error::Lease(LeaseError::Held { ref holder, .. })) if holder == "alive"),
+            "{ended:?}"
+        );
+        assert!((6..=8).contains(&waited), "{waited}");
+        alive.release().await.unwrap();
+        let _minute = group(&repositories, "of a minute").await.unwrap();
+        assert!(matches!(without(&repositories).await, (Err(Error::Lease(LeaseError::Held { .. })), 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_store_whose_record_cannot_be_read_is_not_free() {
+        let (repositories, faults) = two().await;
+        drop(short_group(&repositories, "dead").await);
+        faults[1].always(Operation::Get, Mishap::Error(ErrorKind::Temporary));
+        assert!(matches!(without(&repositories).await.0, Err(Error::Store { .. })));
     }
 
     #[tokio::test(start_paused = true)]

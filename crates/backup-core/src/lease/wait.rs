@@ -6,11 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{LeaseGroup, LeaseOptions};
+use super::register::Register;
+use super::state::Record;
+use super::{LeaseError, LeaseGroup, LeaseOptions};
 use crate::error::Error;
 use crate::id::Stanza;
 use crate::replicas::Repositories;
@@ -25,7 +28,7 @@ impl LeaseGroup {
     /// is not renewed, and for little more than the time to live of these options.
     ///
     /// # Errors
-    /// As [`LeaseGroup::acquire`]; [`Error::LeaseHeld`] when the holder is alive; [`Error::Cancelled`].
+    /// As [`LeaseGroup::acquire`]; [`LeaseError::Held`] when the holder is alive; [`Error::Cancelled`].
     ///
     /// # Cancel safety
     /// As [`LeaseGroup::acquire`]. A cancelled token ends the wait and leaves nothing taken.
@@ -41,10 +44,12 @@ impl LeaseGroup {
         let mut watch = Watch::default();
         loop {
             let refusal = match Self::acquire(repositories, stanza, name, options).await {
-                Err(refusal @ Error::LeaseHeld { .. }) => refusal,
+                Err(refusal @ Error::Lease(LeaseError::Held { .. })) => refusal,
                 other => return other,
             };
-            let Error::LeaseHeld { repository, holder, until, .. } = &refusal else { return Err(refusal) };
+            let Error::Lease(LeaseError::Held { repository, holder, until, .. }) = &refusal else {
+                return Err(refusal);
+            };
             if watch.is_empty() {
                 let seconds = limit.as_secs();
                 tracing::warn!(lease = name, holder, %until, "waiting up to {seconds} s: its holder may have died");
@@ -52,11 +57,74 @@ impl LeaseGroup {
             if !watch.is_unchanged(repository, holder, *until) || Instant::now() >= deadline {
                 return Err(refusal);
             }
-            tokio::select! {
-                () = tokio::time::sleep(POLL) => {}
-                () = cancel.cancelled() => return Err(Error::Cancelled),
+            pause(cancel).await?;
+        }
+    }
+
+    /// Makes certain that nobody holds the lease, without taking it: for work that goes on where the stores are full.
+    /// Everybody may have done so at the same moment.
+    ///
+    /// The store's time, by which contenders judge a record, is only told for something written. So a record that is
+    /// not released has to stay unchanged for its time to live while this call looks on.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] when the holder is alive, or its record lives longer than those of these options;
+    /// [`LeaseError::Unreadable`], [`Error::Store`] when a record cannot be read in any repository; [`Error::Cancelled`].
+    pub async fn outwait_unwritable(
+        repositories: &Repositories,
+        stanza: &Stanza,
+        name: &str,
+        options: &LeaseOptions,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let members = repositories.members().iter();
+        let watched = members.map(async |member| {
+            let register = Register::new(member, stanza, name)?;
+            nobody_writes(&register, options.ttl, cancel).await
+        });
+        try_join_all(watched).await.map(drop)
+    }
+}
+
+/// Looks at a record until it is released or was not renewed for its time to live.
+async fn nobody_writes(
+    register: &Register,
+    longest: Duration,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    let mut first: Option<(Record, Instant)> = None;
+    loop {
+        let (Some(seen), _) = register.read().await? else { return Ok(()) };
+        if seen.record.released {
+            return Ok(());
+        }
+        let (until, record) = (seen.until(), seen.record);
+        let held = || LeaseError::Held {
+            name: register.name().to_owned(),
+            repository: register.repository().to_owned(),
+            holder: record.holder.clone(),
+            until,
+        };
+        let ttl = Duration::from_secs(record.ttl_seconds);
+        match &first {
+            _ if ttl > longest => return Err(held().into()),
+            Some((known, _)) if *known != record => return Err(held().into()),
+            Some((_, since)) if since.elapsed() > ttl => return Ok(()),
+            Some(_) => {}
+            None => {
+                let (lease, holder, seconds) = (register.name(), &record.holder, ttl.as_secs());
+                tracing::warn!(lease, holder, "waiting {seconds} s: its holder may have died");
+                first = Some((record, Instant::now()));
             }
         }
+        pause(cancel).await?;
+    }
+}
+
+async fn pause(cancel: &CancellationToken) -> Result<(), Error> {
+    tokio::select! {
+        () = tokio::time::sleep(POLL) => Ok(()),
+        () = cancel.cancelled() => Err(Error::Cancelled),
     }
 }
 

@@ -43,7 +43,7 @@ pub struct RepositoryReport {
     pub blocked: Option<Blocked>,
     /// Sets that are gone.
     pub removed: Vec<SetId>,
-    /// Sets of the plan that stay, and why.
+    /// Sets of the plan that stay, and sets that cannot be read, and why.
     pub skipped: Vec<Skipped>,
     /// Litter that is gone.
     pub litter: Vec<LitterKind>,
@@ -59,7 +59,7 @@ pub struct RepositoryReport {
     pub damaged: Vec<Problem>,
 }
 
-/// A set of the plan that was not removed.
+/// A set that was not removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Skipped {
@@ -113,6 +113,7 @@ impl PrunePlan {
                 Err(blocked) => report.blocked = Some(blocked),
                 Ok(now) => {
                     let run = Run { plan: self, repositories, repository: member, catalog: &catalog, cancel };
+                    run.tell_unreadable(new, &mut report);
                     run.remove_sets(old, new, &mut report).await;
                     run.remove_litter(old, new, now, &mut report).await;
                 }
@@ -122,7 +123,8 @@ impl PrunePlan {
         Ok(PruneReport { stanza: self.stanza.clone(), repositories: reports })
     }
 
-    /// The store's time, if nothing forbids to go on. `None` when it cannot be had because writing is not allowed.
+    /// The store's time, if nothing forbids to go on. `None` when it cannot be had because nothing can be written: not
+    /// allowed, or no room left, and room is what pruning is for.
     fn store_time(
         &self,
         repositories: &Repositories,
@@ -140,7 +142,10 @@ impl PrunePlan {
                 let tolerance = length(self.policy.clock_tolerance);
                 if difference > tolerance { Err(Blocked::Clock { host, store }) } else { Ok(Some(store)) }
             }
-            Some(Err(Error::Store { source: StoreError::Denied { .. }, .. })) | None => Ok(None),
+            Some(Err(Error::Store {
+                source: StoreError::Denied { .. } | StoreError::Full { .. }, ..
+            }))
+            | None => Ok(None),
             Some(Err(error)) => Err(Blocked::Unreachable { problem: describe(&error) }),
         }
     }
@@ -156,6 +161,19 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Sets that no rule can judge stay whatever the rules are; somebody has to look at them.
+    fn tell_unreadable(&self, new: &RepositoryPlan, report: &mut RepositoryReport) {
+        let unreadable = new.keep.iter().filter(|decision| decision.health == Health::Unreadable);
+        let told: Vec<String> = report.failed.iter().map(|problem| problem.object.clone()).collect();
+        for decision in
+            unreadable.filter(|decision| told.iter().all(|object| *object != decision.set.as_str()))
+        {
+            let set = self.catalog.sets.iter().find(|set| set.id == decision.set);
+            let problem = set.and_then(|set| set.copy_in(self.repository.name())?.problem.clone());
+            report.skip(&decision.set, problem.unwrap_or_else(|| "it cannot be read".to_owned()));
+        }
+    }
+
     async fn remove_sets(&self, old: &RepositoryPlan, new: &RepositoryPlan, report: &mut RepositoryReport) {
         let agreed: BTreeMap<&SetId, &Removal> =
             new.remove.iter().map(|removal| (&removal.set, removal)).collect();

@@ -11,7 +11,7 @@ use crate::error::{Error, describe};
 use crate::hold::{self, HoldEvent};
 use crate::id::{SetId, Stanza};
 use crate::key::Key;
-use crate::manifest::{Manifest, ObjectEntry};
+use crate::manifest::{Manifest, ManifestError, ObjectEntry};
 use crate::proof::{self, Problem, READS};
 use crate::replicas::Repositories;
 use crate::repository::{ReadError, Repository, layout, record};
@@ -58,6 +58,11 @@ async fn read_manifest(
                 copy.unchecked.push(Problem::new(layout::MANIFEST, problem));
             }
         },
+        // Not damaged: a bad result kept beside it would make the set doubtful to those who can read it.
+        Err(error @ Error::Manifest { source: ManifestError::TooNew { .. }, .. }) => {
+            copy.newer = true;
+            copy.unchecked.push(Problem::new(layout::MANIFEST, describe(&error)));
+        }
         Err(error) => copy.problems.push(Problem::new(layout::MANIFEST, describe(&error))),
     }
     None

@@ -14,7 +14,7 @@ use crate::catalog::fixture::{DAY, Shape, Site, entry, get, id, overwrite, put, 
 use crate::fault::{ErrorKind, Mishap, Operation};
 use crate::hold;
 use crate::key::Key;
-use crate::manifest::{Codec, SetKind};
+use crate::manifest::{Codec, FORMAT_MAJOR, SetKind};
 use crate::repository::layout;
 use crate::set_writer::{DataPath, SetContents, SetSpec, SetWriter};
 
@@ -189,6 +189,19 @@ async fn what_cannot_be_read_is_neither_good_nor_bad() {
             assert!(report.is_clean() && !report.is_complete());
         }
     }
+}
+
+#[tokio::test]
+async fn a_set_of_a_newer_version_is_not_called_bad() {
+    let site = Site::daily(1).await;
+    let mut manifest = Shape::new(0, site.now()).manifest;
+    manifest.format = FORMAT_MAJOR + 1;
+    let key = layout::manifest(&stanza(), &id(0));
+    overwrite(site.repository(0), &key, &manifest.encode().unwrap()).await;
+    let report = verify(&site, 0, &full()).await;
+    let copy = &report.copies[0];
+    assert_eq!((copy.outcome, copy.newer), (Outcome::Unchecked, true));
+    assert!(report.proof(copy, "test", site.now()).is_none(), "or its own version would doubt it");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 
 use crate::ident::dump_table_pattern;
-use crate::inspect::TableSize;
+use crate::relation::Relation;
 use crate::selection::Selection;
 
 /// Tables below this size stay in the main stream: a stream of their own would cost more than it saves.
@@ -29,10 +29,10 @@ pub struct StreamPlan {
 
 /// Plans the streams of a dump; the first is the main one.
 #[must_use]
-pub fn plan_streams(tables: &[TableSize], selection: &Selection, jobs: usize) -> Vec<StreamPlan> {
-    let selected: Vec<&TableSize> = tables.iter().filter(|table| selection.takes_rows(table)).collect();
+pub fn plan_streams(tables: &[Relation], selection: &Selection, jobs: usize) -> Vec<StreamPlan> {
+    let selected: Vec<&Relation> = tables.iter().filter(|table| selection.takes_rows(table)).collect();
     let total: u64 = selected.iter().map(|table| table.bytes).sum();
-    let mut movable: Vec<&TableSize> = selected
+    let mut movable: Vec<&Relation> = selected
         .iter()
         .copied()
         .filter(|table| !table.of_extension && table.bytes >= WORTH_A_STREAM)
@@ -45,7 +45,7 @@ pub fn plan_streams(tables: &[TableSize], selection: &Selection, jobs: usize) ->
 }
 
 /// Largest first, each to the stream that has the least so far; the first starts with what cannot be moved.
-fn distribute<'a>(movable: &[&'a TableSize], small: u64, jobs: usize) -> Vec<Vec<&'a TableSize>> {
+fn distribute<'a>(movable: &[&'a Relation], small: u64, jobs: usize) -> Vec<Vec<&'a Relation>> {
     let mut bins = vec![Vec::new(); jobs];
     let mut loads = vec![0_u64; jobs];
     loads[0] = small;
@@ -58,13 +58,13 @@ fn distribute<'a>(movable: &[&'a TableSize], small: u64, jobs: usize) -> Vec<Vec
 }
 
 fn streams(
-    bins: &[Vec<&TableSize>],
+    bins: &[Vec<&Relation>],
     small: u64,
-    tables: &[TableSize],
+    tables: &[Relation],
     selection: &Selection,
 ) -> Vec<StreamPlan> {
-    let size = |bin: &[&TableSize]| bin.iter().map(|table| table.bytes).sum::<u64>();
-    let others: Vec<&Vec<&TableSize>> = bins.iter().skip(1).filter(|bin| !bin.is_empty()).collect();
+    let size = |bin: &[&Relation]| bin.iter().map(|table| table.bytes).sum::<u64>();
+    let others: Vec<&Vec<&Relation>> = bins.iter().skip(1).filter(|bin| !bin.is_empty()).collect();
     let mut main = main_arguments(tables, selection);
     main.extend(others.iter().flat_map(|bin| bin.iter()).map(|table| option("--exclude-table-data", table)));
     let first = bins.first().map_or(0, |bin| size(bin));
@@ -77,22 +77,22 @@ fn streams(
     plans
 }
 
-fn main_arguments(tables: &[TableSize], selection: &Selection) -> Vec<String> {
+fn main_arguments(tables: &[Relation], selection: &Selection) -> Vec<String> {
     let schema = |flag: &str, pattern: &String| format!("{flag}={}", schema_pattern(pattern));
     let mut arguments = Vec::new();
     arguments.extend(selection.include_schemas.iter().map(|name| schema("--schema", name)));
     arguments.extend(selection.exclude_schemas.iter().map(|name| schema("--exclude-schema", name)));
-    for (flag, names) in [
-        ("--table", &selection.include_tables),
-        ("--exclude-table", &selection.exclude_tables),
-        ("--exclude-table-data", &selection.exclude_data),
-    ] {
-        arguments.extend(Selection::named(names, tables).into_iter().map(|table| option(flag, table)));
+    for (flag, names) in
+        [("--table", &selection.include_tables), ("--exclude-table", &selection.exclude_tables)]
+    {
+        arguments.extend(Selection::named(names, tables).map(|table| option(flag, table)));
     }
+    let without_rows = Selection::named(&selection.exclude_data, tables).filter(|table| table.has_rows());
+    arguments.extend(without_rows.map(|table| option("--exclude-table-data", table)));
     arguments
 }
 
-fn option(flag: &str, table: &TableSize) -> String {
+fn option(flag: &str, table: &Relation) -> String {
     format!("{flag}={}", dump_table_pattern(&table.schema, &table.name))
 }
 
@@ -118,9 +118,10 @@ fn schema_pattern(pattern: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relation::RelationKind;
 
-    fn table(name: &str, mib: u64) -> TableSize {
-        TableSize { schema: "public".into(), name: name.into(), bytes: mib << 20, of_extension: false }
+    fn table(name: &str, mib: u64) -> Relation {
+        Relation::table("public", name, mib << 20)
     }
 
     #[test]
@@ -141,6 +142,25 @@ mod tests {
         assert_eq!(plan_streams(&[table("a", 3), table("b", 5)], &Selection::default(), 4).len(), 1);
         assert_eq!(plan_streams(&[table("a", 300), table("b", 500)], &Selection::default(), 1).len(), 1);
         assert!(plan_streams(&[], &Selection::default(), 2)[0].arguments.is_empty());
+    }
+
+    #[test]
+    fn a_partitioned_table_stands_for_its_partitions() {
+        let mut root = table("events", 0);
+        root.kind = RelationKind::Partitioned;
+        let mut leaf = table("events_2026", 300);
+        leaf.ancestors = vec![("public".into(), "events".into())];
+        let tables = [leaf, table("other", 300), root];
+        let named = |selection: &Selection| plan_streams(&tables, selection, 1)[0].arguments.clone();
+        let events = vec!["public.events".to_owned()];
+        let only = Selection { include_tables: events.clone(), ..Selection::default() };
+        let both = ["events_2026", "events"];
+        assert_eq!(named(&only), both.map(|name| format!("--table=\"public\".\"{name}\"")));
+        let without = Selection { exclude_tables: events.clone(), ..Selection::default() };
+        assert_eq!(named(&without), both.map(|name| format!("--exclude-table=\"public\".\"{name}\"")));
+        let no_rows = Selection { exclude_data: events, ..Selection::default() };
+        assert_eq!(named(&no_rows), ["--exclude-table-data=\"public\".\"events_2026\""]);
+        assert_eq!(plan_streams(&tables, &no_rows, 1)[0].bytes, 300 << 20);
     }
 
     #[test]

@@ -24,7 +24,8 @@ use crate::archive::ScanOptions;
 use crate::client::{Client, lost_thread};
 use crate::error::Error;
 use crate::facts::LogicalFacts;
-use crate::inspect::{self, ServerFacts, Snapshot, TableSize, query_error};
+use crate::inspect::{self, ServerFacts, Snapshot, query_error};
+use crate::relation::{Relation, relations};
 use crate::server::Server;
 use crate::sessions;
 use crate::tools::{Tool, find_tool};
@@ -53,6 +54,8 @@ pub struct DumpPlan {
     pub streams: Vec<(String, u64)>,
     /// Local disk that would be used; streams go straight to the repository.
     pub local_disk: u64,
+    /// What deserves a word, such as an exclusion that excludes nothing.
+    pub warnings: Vec<String>,
 }
 
 /// How long a part of an operation took.
@@ -79,6 +82,8 @@ pub struct BackupReport {
     pub receipt: SetReceipt,
     /// Facts of the set.
     pub facts: LogicalFacts,
+    /// What deserves a word, such as an exclusion that excluded nothing.
+    pub warnings: Vec<String>,
     /// How long it took.
     pub phases: Vec<Phase>,
     /// Everything together.
@@ -138,7 +143,7 @@ pub async fn backup_database(
     let receipt = set.commit(contents).await?;
     prepared.snapshot.release().await;
     let phases = vec![inspected, dumped, Phase::since("commit", committing)];
-    Ok(BackupReport { receipt, facts, phases, elapsed: start.elapsed() })
+    Ok(BackupReport { receipt, facts, warnings: prepared.warnings, phases, elapsed: start.elapsed() })
 }
 
 /// Everything that is known before the first byte is written.
@@ -146,7 +151,8 @@ struct Prepared {
     facts: ServerFacts,
     tool: Tool,
     snapshot: Snapshot,
-    tables: Vec<TableSize>,
+    tables: Vec<Relation>,
+    warnings: Vec<String>,
     logical: LogicalFacts,
     streams: Vec<StreamPlan>,
 }
@@ -157,18 +163,19 @@ impl Prepared {
         let facts = inspect::server_facts(&mut connection, server).await?;
         let (search, major) = (options.tools.clone(), facts.major());
         let finding = tokio::task::spawn_blocking(move || {
-            find_tool("pg_dump", major, &search).map(Tool::with_large_output)
+            find_tool("pg_dump", major, "the server", &search).map(Tool::with_large_output)
         });
         let tool = finding.await.map_err(|error| lost_thread("pg_dump", &error))??;
         let mut snapshot = Snapshot::take(connection, server).await?;
         snapshot.limit_lock_waits(options.lock_timeout, server).await?;
         let database = inspect::database_facts(snapshot.connection(), server, major).await?;
-        let tables = inspect::table_sizes(snapshot.connection(), server).await?;
+        let tables = relations(snapshot.connection(), server).await?;
         let schemas = inspect::schemas(snapshot.connection(), server).await?;
         if let Some((what, pattern)) = options.selection.missing(&schemas, &tables) {
             let (database, pattern) = (server.database.clone(), pattern.to_owned());
             return Err(Error::NothingFits { what, database, pattern });
         }
+        let warnings = options.selection.idle_exclusions(&schemas, &tables);
         let streams = plan_streams(&tables, &options.selection, options.jobs);
         let logical = LogicalFacts {
             server_version_num: facts.version_num,
@@ -177,7 +184,7 @@ impl Prepared {
             partial: !options.selection.is_everything(),
             ..LogicalFacts::default()
         };
-        Ok(Self { facts, tool, snapshot, tables, logical, streams })
+        Ok(Self { facts, tool, snapshot, tables, warnings, logical, streams })
     }
 
     fn plan(&self, server: &Server, options: &DumpOptions) -> DumpPlan {
@@ -190,6 +197,7 @@ impl Prepared {
             tables: self.tables.iter().filter(|table| options.selection.takes_rows(table)).count(),
             streams: self.streams.iter().map(|stream| (stream.name.clone(), stream.bytes)).collect(),
             local_disk: 0,
+            warnings: self.warnings.clone(),
         }
     }
 }
@@ -252,7 +260,7 @@ async fn fill(
     Ok((contents, facts, Phase::since("dump", start)))
 }
 
-fn large_tables(tables: &[TableSize]) -> HashSet<(String, String)> {
+fn large_tables(tables: &[Relation]) -> HashSet<(String, String)> {
     let large = tables.iter().filter(|table| table.bytes >= LARGE_TABLE);
     large.map(|table| (table.schema.clone(), table.name.clone())).collect()
 }

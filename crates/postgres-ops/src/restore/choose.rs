@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::archive::{ArchiveToc, DumpId, TocEntry};
-use crate::inspect::TableSize;
+use crate::relation::Relation;
 use crate::selection::{Selection, matches};
 
 /// Belongs to a table and goes where it goes. Foreign keys are not here: they speak of other tables.
@@ -72,13 +72,8 @@ fn is_wanted(entry: &TocEntry, tables: &[String], schemas: &[String]) -> bool {
     if schemas.iter().any(|schema| matches(schema, &namespace)) {
         return true;
     }
-    let table = TableSize {
-        schema: namespace,
-        name: entry.tag.to_str_lossy().into_owned(),
-        bytes: 0,
-        of_extension: false,
-    };
-    entry.desc == "TABLE" && !Selection::named(tables, std::slice::from_ref(&table)).is_empty()
+    let table = Relation::table(&namespace, &entry.tag.to_str_lossy(), 0);
+    entry.desc == "TABLE" && Selection::named(tables, std::slice::from_ref(&table)).next().is_some()
 }
 
 /// Adds what belongs to the chosen tables: first the sequences they own, then everything that depends only on them.

@@ -20,8 +20,9 @@ use super::source::ArchiveSource;
 use super::target::{self, TargetPlan, TargetState, plan_target};
 use crate::archive::{ArchiveToc, DumpId, TocEntry};
 use crate::client::lost_thread;
-use crate::error::Error;
+use crate::error::{ConnectError, Error};
 use crate::facts::LogicalFacts;
+use crate::ident::check_name;
 use crate::inspect;
 use crate::roles::RolesReport;
 use crate::server::{Server, memory_file};
@@ -42,19 +43,23 @@ impl Prepared {
         options: &RestoreOptions,
     ) -> Result<Self, Error> {
         let name = options.target.clone().unwrap_or_else(|| facts.database.name.clone());
+        check_name("database", &name)?;
         obstacles::refuse_a_part_for_the_whole(manifest, options, &name)?;
         let mut admin = connect_admin(server, &name).await?;
         let found = inspect::server_facts(&mut admin, server).await?;
         // The newest of both: older programs cannot read newer archives, nor talk to newer servers.
-        let needed = found.major().max(facts.client_major);
+        let (needed, than) = if facts.client_major > found.major() {
+            (facts.client_major, "the pg_dump that made the set")
+        } else {
+            (found.major(), "the server")
+        };
         let search = options.tools.clone();
-        let finding = tokio::task::spawn_blocking(move || find_tool("pg_restore", needed, &search));
+        let finding = tokio::task::spawn_blocking(move || find_tool("pg_restore", needed, than, &search));
         let tool = finding.await.map_err(|error| lost_thread("pg_restore", &error))??;
         let state = target::target_state(&mut admin, &server.with_database(&name)).await?;
         if options.replace && !options.disconnect && state != TargetState::Absent {
             obstacles::refuse_users(&mut admin, server, &name).await?;
         }
-        let _ = admin.close().await;
         let in_place = !options.is_whole() && state == TargetState::Filled && !options.replace;
         let target = if in_place {
             TargetPlan { database: name.clone(), state, filled_as: name, kept_as: None }
@@ -62,6 +67,8 @@ impl Prepared {
             let suffix = &manifest.set.as_str()[manifest.set.as_str().len() - 10..];
             plan_target(&name, state, options.replace, suffix)?
         };
+        target::refuse_taken_names(&mut admin, server, &target).await?;
+        let _ = admin.close().await;
         Ok(Self { tool, target, superuser: found.superuser })
     }
 }
@@ -70,7 +77,9 @@ impl Prepared {
 pub(super) async fn connect_admin(server: &Server, target: &str) -> Result<PgConnection, Error> {
     let first = if target == "postgres" { "template1" } else { "postgres" };
     match server.with_database(first).connect().await {
-        Err(Error::NoDatabase { .. }) => server.with_database("template1").connect().await,
+        Err(Error::Connect(ConnectError::NoDatabase { .. })) => {
+            server.with_database("template1").connect().await
+        }
         other => other,
     }
 }

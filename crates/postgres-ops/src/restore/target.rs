@@ -14,13 +14,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use crate::error::Error;
 use crate::facts::DatabaseFacts;
-use crate::ident::{quote_ident, quote_literal};
+use crate::ident::{MAX_NAME, quote_ident, quote_literal};
 use crate::inspect::query_error;
 use crate::roles::setting_statements;
 use crate::server::Server;
-
-/// Longest name of a database in bytes.
-const MAX_NAME: usize = 63;
 
 /// State of the target before the restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -112,6 +109,46 @@ pub(crate) async fn target_state(admin: &mut PgConnection, server: &Server) -> R
     Ok(if row.get("filled") { TargetState::Filled } else { TargetState::Empty })
 }
 
+/// The names a restore needs besides that of its target must be free, or it would fail at its very end.
+///
+/// # Errors
+/// [`Error::Target`], [`Error::Query`].
+pub(crate) async fn refuse_taken_names(
+    admin: &mut PgConnection,
+    server: &Server,
+    plan: &TargetPlan,
+) -> Result<(), Error> {
+    if plan.filled_as == plan.database {
+        return Ok(());
+    }
+    let names: Vec<&str> = [plan.filled_as.as_str()].into_iter().chain(plan.kept_as.as_deref()).collect();
+    let taken =
+        sqlx::query("select datname::text as name from pg_database where datname = any($1) order by 1")
+            .bind(&names)
+            .fetch_optional(admin)
+            .await
+            .map_err(query_error(server, "look for databases in the way"))?;
+    match taken.map(|row| row.get::<String, _>("name")) {
+        None => Ok(()),
+        Some(name) if name == plan.filled_as => Err(left_over(name)),
+        Some(name) => {
+            let problem = "exists: an earlier restore of the same set kept the old database there".to_owned();
+            Err(Error::Target {
+                database: name,
+                problem,
+                remedy: "drop or rename it and run the same command again",
+            })
+        }
+    }
+}
+
+/// The unfinished work of an earlier restore.
+fn left_over(database: String) -> Error {
+    let problem = "exists: another restore of the same set left it there, or is running".to_owned();
+    let remedy = "if none is running, drop it (DROP DATABASE … WITH (FORCE)) and run the same command again";
+    Error::Target { database, problem, remedy }
+}
+
 /// Creates the database with its recorded encoding and collation. Owner and settings come last, see [`adopt`].
 ///
 /// # Errors
@@ -126,8 +163,7 @@ pub(crate) async fn create(
     match admin.execute(AssertSqlSafe(statement)).await {
         Ok(_) => Ok(()),
         Err(error) if error.as_database_error().and_then(|e| e.code()).as_deref() == Some("42P04") => {
-            let remedy = "an earlier restore of the same set left it; drop it and run the same command again";
-            Err(Error::Target { database: name.to_owned(), problem: "exists already".to_owned(), remedy })
+            Err(left_over(name.to_owned()))
         }
         Err(source) => Err(query_error(server, "create the database")(source)),
     }

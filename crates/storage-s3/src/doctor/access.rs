@@ -1,5 +1,6 @@
 //! Clock and permissions.
 
+use backstay_backup_core::error::CLOCK_REMEDY;
 use backstay_backup_core::store::StoreError;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -7,9 +8,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::Role;
 use super::finding::Answer;
 use super::run::{Answered, Run};
-
-pub(super) const CLOCK_REMEDY: &str = "let a time service (chrony, systemd-timesyncd) set this machine's clock; if the store's \
-                                       is the wrong one, tell its operator";
 
 impl Run {
     pub(super) async fn clock(&self) -> Answered {

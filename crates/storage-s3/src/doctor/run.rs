@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use backstay_backup_core::error::{CLOCK_REMEDY, Classified as _};
 use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::store::{Attributes, ObjectMeta, PutMode, SharedStore, StoreError};
 use bytes::Bytes;
@@ -14,7 +15,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::finding::{Answer, Diagnosis, Finding, Leftover, Probe, verdict};
 use super::seam::S3Probe;
 use super::{DoctorOptions, Role};
-use crate::errors::SKEW_WORDS;
 use crate::reply::chain;
 
 /// Share of the limit that is kept for cleaning up.
@@ -112,16 +112,20 @@ impl Run {
         }
     }
 
-    /// Nothing can be asked; only the reason is known.
+    /// Nothing can be asked; only the reason is known. One that may pass says nothing of the store's nature.
     fn unreachable(&self, error: &StoreError) -> Vec<Finding> {
         let reason = chain(error);
-        let skewed = reason.contains(SKEW_WORDS);
+        let failed = format!("a small object could not be written and read: {reason}");
+        let passing = matches!(error, StoreError::Temporary { .. } | StoreError::Full { .. });
         let answer = |probe| match probe {
+            Probe::RoundTrip if passing => Answer { remedy: error.hint(), ..Answer::unknown(failed.clone()) },
             Probe::RoundTrip => Answer::unsafe_because(
-                format!("a small object could not be written and read: {reason}"),
+                failed.clone(),
                 "make the store reachable and writable for this credential; nothing else was probed",
             ),
-            Probe::Clock if skewed => Answer::unsafe_because(reason.clone(), super::access::CLOCK_REMEDY),
+            Probe::Clock if matches!(error, StoreError::Clock { .. }) => {
+                Answer::unsafe_because(reason.clone(), CLOCK_REMEDY)
+            }
             _ => Answer::unknown("not probed, because the first write failed"),
         };
         Probe::ALL.into_iter().map(|probe| answer(probe).of(probe)).collect()
