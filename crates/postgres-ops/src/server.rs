@@ -35,6 +35,8 @@ pub struct Server {
     pub tls: BTreeMap<String, String>,
     /// What sessions call themselves on the server (`application_name`).
     pub session_name: String,
+    /// Whether client programs commit without waiting for the disk; see [`Server::with_hasty_programs`].
+    hasty_programs: bool,
 }
 
 /// Name of sessions, unless they get one of their own.
@@ -54,6 +56,7 @@ impl Server {
             password: None,
             tls: BTreeMap::new(),
             session_name: SESSION_NAME.to_owned(),
+            hasty_programs: false,
         }
     }
 
@@ -95,6 +98,7 @@ impl Server {
             password: get("password").map(Secret::new),
             tls: tls.collect(),
             session_name: SESSION_NAME.to_owned(),
+            hasty_programs: false,
         })
     }
 
@@ -108,6 +112,13 @@ impl Server {
     #[must_use]
     pub(crate) fn with_own_session_name(&self) -> Self {
         Self { session_name: format!("{SESSION_NAME} {:016x}", rand::random::<u64>()), ..self.clone() }
+    }
+
+    /// The same, with client programs whose commits do not wait for the disk. Whoever uses it calls nothing done before a
+    /// commit that does wait.
+    #[must_use]
+    pub(crate) fn with_hasty_programs(&self) -> Self {
+        Self { hasty_programs: true, ..self.clone() }
     }
 
     /// The same, with this password.
@@ -198,7 +209,7 @@ impl Server {
             ("PGAPPNAME".to_owned(), self.session_name.clone()),
             // Texts are compared between servers, so every session prints values alike whatever the database sets.
             ("PGTZ".to_owned(), "UTC".to_owned()),
-            ("PGOPTIONS".to_owned(), "-c bytea_output=hex -c default_transaction_read_only=off".to_owned()),
+            ("PGOPTIONS".to_owned(), self.program_options()),
         ];
         environment.extend(
             self.tls.iter().map(|(name, value)| (format!("PG{}", name.to_uppercase()), value.clone())),
@@ -214,6 +225,11 @@ impl Server {
             }
         };
         Ok(ChildLogin { environment, passfile })
+    }
+
+    fn program_options(&self) -> String {
+        let commits = if self.hasty_programs { " -c synchronous_commit=off" } else { "" };
+        format!("-c bytea_output=hex -c default_transaction_read_only=off{commits}")
     }
 }
 

@@ -26,12 +26,14 @@ use crate::inspect::query_error;
 
 /// Sent at once.
 const PIECE: usize = 256 << 10;
-/// The settings under which `pg_restore` loads rows, and those that change how text is read.
+/// The settings under which `pg_restore` loads rows, and those that change how text is read. The restore as a whole
+/// ends durable ([`super::durable`]).
 const SESSION: &str = "
     select set_config(name, '0', false) from pg_settings
         where name in ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout');
     select set_config('search_path', '', false);
     set default_transaction_read_only = off;
+    set synchronous_commit = off;
     set row_security = off;
     set xmloption = content;
     set check_function_bodies = off;

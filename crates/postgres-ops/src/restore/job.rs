@@ -157,7 +157,7 @@ impl<'a> Job<'a> {
         }
         Ok(Self {
             admin,
-            server: server.with_database(&prepared.target.filled_as),
+            server: server.with_database(&prepared.target.filled_as).with_hasty_programs(),
             repositories,
             manifest: Arc::clone(manifest),
             identities,

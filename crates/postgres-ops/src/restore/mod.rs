@@ -14,16 +14,20 @@
 //! else is staged on disk either: a unit is header and table of contents of its archive followed by the byte ranges of
 //! the blocks it wants, which is again an archive that stock `pg_restore` reads from a pipe.
 //!
+//! Until step 7 no commit waits for the disk, because a database that is not whole is worth nothing; before the swap, one
+//! commit that does makes everything before it durable.
+//!
 //! | what fails | what remains |
 //! |---|---|
 //! | a damaged or missing object | the target as it was; nothing made |
 //! | roles, definitions, rows | the target as it was; the database made beside it is dropped |
 //! | comparison | the target as it was; the database beside it is kept for a look, and named |
-//! | this process (kill -9) | the target as it was; a database `…_restoring_…` to drop |
+//! | this process or the server (kill -9) | the target as it was; a database `…_restoring_…` to drop |
 
 mod check;
 mod choose;
 mod copy;
+mod durable;
 mod job;
 mod load;
 mod obstacles;

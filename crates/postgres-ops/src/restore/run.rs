@@ -10,6 +10,7 @@ use backstay_backup_core::replicas::Repositories;
 use tokio_util::sync::CancellationToken;
 
 use super::RestoreOptions;
+use super::durable::make_durable;
 use super::job::{Job, Prepared, read_error};
 use super::preflight::preflight;
 use super::receipt::{RestorePlan, RestoreReceipt};
@@ -125,6 +126,7 @@ impl Job<'_> {
         if !comparison.is_equal() {
             return Err(Error::NotEqual { comparison: Box::new(comparison) });
         }
+        make_durable(&mut self.admin, &self.server).await?;
         self.finish().await?;
         clock.lap("swap");
         Ok(comparison)
