@@ -38,8 +38,21 @@ fn is_definition(entry: &TocEntry) -> bool {
         || entry.section == Section::Data
         || desc.ends_with(" DATA")
         || desc.starts_with("BLOB")
+        || creates_public(entry)
+        || describes_public(entry)
         || of_whole(&desc)
         || of_whole(&entry.tag.to_str_lossy()))
+}
+
+/// `pg_dump` tells how to make the schema `public` only to whoever names it, so two dumps of one database differ.
+pub(crate) fn creates_public(entry: &TocEntry) -> bool {
+    entry.desc == "SCHEMA" && entry.tag == "public" && entry.defn.as_bytes().starts_with(b"CREATE")
+}
+
+/// The comment that every new database has on that schema; told and left out in the same way.
+fn describes_public(entry: &TocEntry) -> bool {
+    entry.desc == "COMMENT"
+        && entry.defn.as_bytes().starts_with(b"COMMENT ON SCHEMA public IS 'standard public ")
 }
 
 fn fingerprint(entry: &TocEntry) -> u128 {

@@ -71,7 +71,7 @@ async fn a_partitioned_table_comes_and_goes_with_its_partitions() {
     let scene = scene().await;
     let tree = "events events_25 events_26 events_26_1";
     assert_eq!(restored(&scene, tables(&["public.events"])).await, tree);
-    assert_eq!(restored(&scene, tables(&["events_26"])).await, "events_26 events_26_1");
+    assert_eq!(restored(&scene, tables(&["events_26"])).await, "events events_26 events_26_1");
     let mut without = Selection::default();
     without.include_schemas = vec!["public".to_owned()];
     without.exclude_tables = vec!["events".to_owned(), "remote".to_owned()];

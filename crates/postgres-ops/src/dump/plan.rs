@@ -82,11 +82,17 @@ fn main_arguments(tables: &[Relation], selection: &Selection) -> Vec<String> {
     let mut arguments = Vec::new();
     arguments.extend(selection.include_schemas.iter().map(|name| schema("--schema", name)));
     arguments.extend(selection.exclude_schemas.iter().map(|name| schema("--exclude-schema", name)));
-    for (flag, names) in
-        [("--table", &selection.include_tables), ("--exclude-table", &selection.exclude_tables)]
-    {
-        arguments.extend(Selection::named(names, tables).map(|table| option(flag, table)));
-    }
+    let included: Vec<&Relation> = Selection::named(&selection.include_tables, tables).collect();
+    // A partition cannot be attached to nothing, so the tables that it is a part of come along, without their others.
+    let needed = |table: &Relation| {
+        let id = (&table.schema, &table.name);
+        included.iter().any(|part| part.ancestors.iter().any(|(schema, name)| (schema, name) == id))
+    };
+    let wanted = |table: &&Relation| included.contains(table) || needed(table);
+    arguments.extend(tables.iter().filter(wanted).map(|table| option("--table", table)));
+    arguments.extend(
+        Selection::named(&selection.exclude_tables, tables).map(|table| option("--exclude-table", table)),
+    );
     let without_rows = Selection::named(&selection.exclude_data, tables).filter(|table| table.has_rows());
     arguments.extend(without_rows.map(|table| option("--exclude-table-data", table)));
     arguments
@@ -156,6 +162,8 @@ mod tests {
         let only = Selection { include_tables: events.clone(), ..Selection::default() };
         let both = ["events_2026", "events"];
         assert_eq!(named(&only), both.map(|name| format!("--table=\"public\".\"{name}\"")));
+        let part = Selection { include_tables: vec!["events_2026".into()], ..Selection::default() };
+        assert_eq!(named(&part), named(&only), "it needs what it is a part of");
         let without = Selection { exclude_tables: events.clone(), ..Selection::default() };
         assert_eq!(named(&without), both.map(|name| format!("--exclude-table=\"public\".\"{name}\"")));
         let no_rows = Selection { exclude_data: events, ..Selection::default() };

@@ -14,6 +14,7 @@ use super::units::{Unit, plan_units};
 use crate::archive::{DumpId, Section};
 use crate::client::{Client, lost_thread};
 use crate::error::Error;
+use crate::evidence::creates_public;
 use crate::server::memory_path;
 
 impl Job<'_> {
@@ -29,7 +30,9 @@ impl Job<'_> {
             Section::PreData => "pre-data",
             _ => "post-data",
         };
-        let list = main.list(|id| self.is_chosen(id) && !done.is_some_and(|done| done.contains(&id)))?;
+        let is_done =
+            |id| done.is_some_and(|done| done.contains(&id)) || main.toc.find(id).is_some_and(creates_public);
+        let list = main.list(|id| self.is_chosen(id) && !is_done(id))?;
         let mut arguments = self.arguments(&list);
         arguments.push(format!("--section={name}"));
         if jobs > 1 {

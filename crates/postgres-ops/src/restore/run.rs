@@ -7,6 +7,7 @@ use backstay_backup_core::encryption::Identities;
 use backstay_backup_core::manifest::{Manifest, SetKind};
 use backstay_backup_core::progress::Progress;
 use backstay_backup_core::replicas::Repositories;
+use sqlx::{Connection, Executor};
 use tokio_util::sync::CancellationToken;
 
 use super::RestoreOptions;
@@ -16,12 +17,14 @@ use super::preflight::preflight;
 use super::receipt::{RestorePlan, RestoreReceipt};
 use super::source::ArchiveSource;
 use super::target::{self, TargetState};
-use crate::archive::Section;
+use crate::archive::{Section, TocEntry};
 use crate::client::lost_thread;
 use crate::compare::Comparison;
 use crate::dump::Phase;
 use crate::error::Error;
+use crate::evidence::creates_public;
 use crate::facts::LogicalFacts;
+use crate::inspect::query_error;
 use crate::roles;
 use crate::server::Server;
 use crate::sessions;
@@ -113,6 +116,7 @@ impl Job<'_> {
         self.create_target().await?;
         clock.lap("create");
         self.progress.begin("definitions");
+        self.have_public().await?;
         self.section(Section::PreData, None, 1).await?;
         clock.lap("definitions");
         let built = self.load().await?;
@@ -165,6 +169,19 @@ impl Job<'_> {
             self.adopted = refused.is_empty();
             self.warnings.extend(refused);
         }
+        Ok(())
+    }
+
+    /// Sees to the schema `public`, which a dump of that schema would make though every new database has it.
+    async fn have_public(&self) -> Result<(), Error> {
+        let makes = |entry: &TocEntry| self.is_chosen(entry.dump_id) && creates_public(entry);
+        if !self.archives.first().is_some_and(|main| main.toc.entries().iter().any(makes)) {
+            return Ok(());
+        }
+        let mut connection = self.server.connect().await?;
+        let made = connection.execute("create schema if not exists public").await;
+        made.map_err(query_error(&self.server, "create the schema public"))?;
+        let _ = connection.close().await;
         Ok(())
     }
 
