@@ -20,8 +20,16 @@ use crate::server::Server;
 /// restore; settings of the database are compared on their own.
 #[must_use]
 pub(crate) fn definitions(toc: &ArchiveToc) -> BTreeMap<String, DefinitionFacts> {
+    definitions_of(toc, |_| true)
+}
+
+/// The same of some of its entries. Pure.
+pub(crate) fn definitions_of(
+    toc: &ArchiveToc,
+    wanted: impl Fn(&TocEntry) -> bool,
+) -> BTreeMap<String, DefinitionFacts> {
     let mut sums: BTreeMap<String, (u64, u128)> = BTreeMap::new();
-    for entry in toc.entries().iter().filter(|entry| is_definition(entry)) {
+    for entry in toc.entries().iter().filter(|entry| is_definition(entry) && wanted(entry)) {
         let sum = sums.entry(entry.desc.to_str_lossy().into_owned()).or_default();
         sum.0 += 1;
         sum.1 = sum.1.wrapping_add(fingerprint(entry));

@@ -98,3 +98,21 @@ async fn an_exclusion_that_excludes_nothing_is_told() {
     let report = scene.backup("shop", &options).await.unwrap();
     assert_eq!(report.warnings, plan.warnings);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_key_to_a_table_that_was_left_out_is_told_and_stops_no_restore() {
+    let scene = scene().await;
+    let keys = "create table item (id int primary key, n int references plain, up int references item);
+        create table part (id int references item)";
+    scene.postgres.psql("shop", keys).unwrap();
+    let mut options = scene.options();
+    options.selection = tables(&["item", "part"]);
+    let report = scene.backup("shop", &options).await.unwrap();
+    let receipt = scene.restore(&report, &RestoreOptions::default().target("again")).await.unwrap();
+    assert_eq!(
+        receipt.warnings,
+        ["foreign key item item_n_fkey was left out: the table that it refers to is not in the set"]
+    );
+    let left = "select string_agg(conname, ' ' order by conname) from pg_constraint where contype = 'f'";
+    assert_eq!(scene.postgres.psql("again", left).unwrap(), "item_up_fkey part_id_fkey");
+}

@@ -48,7 +48,7 @@ impl Job<'_> {
             });
             match definitions {
                 Ok(definitions) => {
-                    expected.definitions = Some(self.facts.definitions.clone());
+                    expected.definitions = Some(self.expected_definitions());
                     found.definitions = Some(definitions);
                 }
                 Err(reason) => self.warnings.push(format!("definitions were not compared: {reason}")),
@@ -83,6 +83,16 @@ impl Job<'_> {
         let tables = self.facts.tables.iter().filter(|table| has(&table.schema, &table.name)).cloned();
         let sequences = self.facts.sequences.iter().filter(|s| has(&s.schema, &s.name)).cloned();
         (tables.collect(), sequences.collect())
+    }
+
+    /// Those recorded, or those of them that could be restored.
+    fn expected_definitions(&self) -> BTreeMap<String, DefinitionFacts> {
+        match (&self.chosen, self.archives.first()) {
+            (Some(chosen), Some(main)) => {
+                evidence::definitions_of(&main.toc, |entry| chosen.contains(&entry.dump_id))
+            }
+            _ => self.facts.definitions.clone(),
+        }
     }
 
     /// The definitions of the restored database, or why they could not be compared: that takes the same client and

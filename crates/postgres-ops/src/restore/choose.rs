@@ -58,6 +58,12 @@ pub(crate) fn choose(
     chosen
 }
 
+/// Foreign keys to tables that were left out of the dump: nothing but their own table is left to depend on.
+pub(crate) fn keys_to_nowhere(toc: &ArchiveToc) -> Vec<&TocEntry> {
+    let entries = toc.entries().iter();
+    entries.filter(|entry| entry.desc == "FK CONSTRAINT" && entry.dependencies.len() < 2).collect()
+}
+
 /// Sets client encoding and the like; every restore needs it.
 pub(crate) fn is_preamble(entry: &TocEntry) -> bool {
     ["ENCODING", "STDSTRINGS", "SEARCHPATH"].iter().any(|desc| entry.desc == *desc)

@@ -14,7 +14,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::RestoreOptions;
-use super::choose::choose;
+use super::choose::{choose, keys_to_nowhere};
 use super::obstacles;
 use super::source::ArchiveSource;
 use super::target::{self, TargetPlan, TargetState, plan_target};
@@ -130,6 +130,7 @@ impl<'a> Job<'a> {
             let source = ArchiveSource::new(repositories, manifest, &identities, stored)?;
             archives.push(OpenArchive::read(source, stored.toc_length).await?);
         }
+        let mut warnings = Vec::new();
         let chosen = match archives.first() {
             Some(main) if !options.is_whole() => {
                 let with_needs = prepared.target.state != TargetState::Filled || options.replace;
@@ -140,6 +141,16 @@ impl<'a> Job<'a> {
                     return Err(Error::Unsuitable { set: manifest.set.to_string(), problem, remedy });
                 }
                 Some(chosen)
+            }
+            Some(main) if facts.partial => {
+                let lost = keys_to_nowhere(&main.toc);
+                warnings.extend(lost.iter().map(|entry| {
+                    let key = entry.tag.to_str_lossy();
+                    format!("foreign key {key} was left out: the table that it refers to is not in the set")
+                }));
+                let lost: HashSet<DumpId> = lost.iter().map(|entry| entry.dump_id).collect();
+                let all = main.toc.entries().iter().map(|entry| entry.dump_id);
+                Some(all.filter(|id| !lost.contains(id)).collect())
             }
             _ => None,
         };
@@ -170,7 +181,7 @@ impl<'a> Job<'a> {
             made: false,
             adopted: false,
             roles: RolesReport::default(),
-            warnings: Vec::new(),
+            warnings,
         })
     }
 }
