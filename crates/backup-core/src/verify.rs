@@ -172,21 +172,31 @@ pub async fn verify_set(
     options: &VerifyOptions,
 ) -> VerifyReport {
     let now = repositories.clock().now();
-    let copies = set.copies.iter().map(async |found| {
-        if !is_due(found, options, now) {
-            return VerifiedCopy::new(&found.repository, Outcome::Skipped);
-        }
-        match repositories.only(&found.repository) {
-            Some(only) => copy::verify(&only, stanza, &set.id, options).await,
-            None => {
-                let mut copy = VerifiedCopy::new(&found.repository, Outcome::Unchecked);
-                copy.unchecked.push(Problem::new("*", "the repository is not among those given"));
-                copy
-            }
-        }
-    });
+    let copies = set.copies.iter().map(|found| verify_copy(repositories, stanza, set, found, options, now));
+    let copies: Vec<_> = copies.collect();
     let copies = join_all(copies).await;
     VerifyReport { stanza: stanza.clone(), set: set.id.clone(), depth: options.depth, copies }
+}
+
+async fn verify_copy(
+    repositories: &Repositories,
+    stanza: &Stanza,
+    set: &SetSummary,
+    found: &SetCopy,
+    options: &VerifyOptions,
+    now: Timestamp,
+) -> VerifiedCopy {
+    if !is_due(found, options, now) {
+        return VerifiedCopy::new(&found.repository, Outcome::Skipped);
+    }
+    match repositories.only(&found.repository) {
+        Some(only) => copy::verify(&only, stanza, &set.id, options).await,
+        None => {
+            let mut copy = VerifiedCopy::new(&found.repository, Outcome::Unchecked);
+            copy.unchecked.push(Problem::new("*", "the repository is not among those given"));
+            copy
+        }
+    }
 }
 
 /// Whether a copy has to be looked at: it was not verified so deeply lately, or something is wrong with it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
-use futures::stream::{self, TryStreamExt};
+use futures::future::try_join_all;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
@@ -114,12 +114,9 @@ pub(crate) async fn live_tables(
     // Largest first, dealt round robin, so that the sessions end at about the same time.
     let mut order: Vec<&TableFacts> = recorded.iter().collect();
     order.sort_by_key(|table| std::cmp::Reverse(table.bytes));
-    let hands = (0..jobs).map(|hand| order.iter().copied().skip(hand).step_by(jobs).collect::<Vec<_>>());
-    let answers: Vec<Vec<TableFacts>> = stream::iter(hands)
-        .map(|hand| count_hand(server, hand, encoding))
-        .buffer_unordered(jobs)
-        .try_collect()
-        .await?;
+    let hand = |number: usize| order.iter().copied().skip(number).step_by(jobs).collect();
+    let hands: Vec<_> = (0..jobs).map(|number| count_hand(server, hand(number), encoding)).collect();
+    let answers = try_join_all(hands).await?;
     Ok(answers.into_iter().flatten().collect())
 }
 

@@ -93,11 +93,8 @@ impl PrunePlan {
         repositories: &Repositories,
         cancel: &CancellationToken,
     ) -> Result<PruneReport, Error> {
-        let clocks = join_all(repositories.members().iter().map(async |member| {
-            let blocked = self.of(member.name()).is_none_or(|plan| plan.blocked.is_some());
-            if blocked { None } else { Some(store_now(member, &self.stanza).await) }
-        }))
-        .await;
+        let clocks: Vec<_> = repositories.members().iter().map(|member| self.ask_clock(member)).collect();
+        let clocks = join_all(clocks).await;
         let catalog = Catalog::load(repositories, &self.stanza).await?;
         let fresh = plan_from(repositories, &catalog, &self.policy).await;
         let mut reports = Vec::new();
@@ -121,6 +118,12 @@ impl PrunePlan {
             reports.push(report);
         }
         Ok(PruneReport { stanza: self.stanza.clone(), repositories: reports })
+    }
+
+    /// What the store takes for the time; not asked where nothing will be removed.
+    async fn ask_clock(&self, member: &Repository) -> Option<Result<Timestamp, Error>> {
+        let blocked = self.of(member.name()).is_none_or(|plan| plan.blocked.is_some());
+        if blocked { None } else { Some(store_now(member, &self.stanza).await) }
     }
 
     /// The store's time, if nothing forbids to go on. `None` when it cannot be had because nothing can be written: not

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures::future::join_all;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::{BoxFuture, join_all};
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, stream};
 
 use crate::error::Error;
 use crate::key::Key;
@@ -83,7 +83,7 @@ impl Members {
 
     /// Checks that every object is there with its size; repositories where it is not drop out.
     pub(super) async fn check_objects(&self, manifest: &Manifest) -> Result<(), Error> {
-        self.everywhere(async |repository| check_objects(repository, manifest).await).await
+        self.everywhere(|repository| check_objects(repository, manifest).boxed()).await
     }
 
     /// Stores the manifest.
@@ -93,24 +93,27 @@ impl Members {
         bytes: &Bytes,
         attributes: &Attributes,
     ) -> Result<(), Error> {
-        self.everywhere(async |repository| {
+        self.everywhere(|repository| {
             create(repository.store(), key, bytes, attributes)
-                .await
                 .map_err(|source| repository.failed("store manifest", source))
+                .boxed()
         })
         .await
     }
 
     /// Does something in every healthy repository at the same time.
-    async fn everywhere(&self, step: impl AsyncFn(&Repository) -> Result<(), Error>) -> Result<(), Error> {
+    async fn everywhere<'a>(
+        &'a self,
+        step: impl Fn(&'a Repository) -> BoxFuture<'a, Result<(), Error>>,
+    ) -> Result<(), Error> {
         let healthy = self.healthy();
         if healthy.len() < self.quorum() {
             return Err(Error::Cancelled);
         }
-        let step = &step;
-        let steps = healthy.iter().map(|index| async move { (*index, step(self.repository(*index)).await) });
+        let steps: Vec<_> = healthy.iter().map(|index| step(self.repository(*index))).collect();
+        drop(step);
         let mut result = Ok(());
-        for (index, outcome) in join_all(steps).await {
+        for (index, outcome) in healthy.into_iter().zip(join_all(steps).await) {
             if let Err(error) = outcome {
                 result = result.and(self.drop_out(index, error));
             }
@@ -134,8 +137,8 @@ impl Members {
 }
 
 async fn check_objects(repository: &Repository, manifest: &Manifest) -> Result<(), Error> {
-    stream::iter(&manifest.objects)
-        .map(|entry| check_object(repository, manifest, entry))
+    stream::iter(0..manifest.objects.len())
+        .map(|at| check_object(repository, manifest, &manifest.objects[at]))
         .buffer_unordered(CHECKS)
         .try_collect()
         .await

@@ -142,13 +142,15 @@ async fn read_objects(
 ) {
     options.progress.expect_bytes(entries.iter().map(|entry| entry.stored).sum());
     options.progress.expect_items(entries.len() as u64);
-    let mut results = stream::iter(entries)
-        .map(async |entry| {
+    let reads = stream::iter(0..entries.len()).map(|at| {
+        let entry = entries[at];
+        async move {
             let result = object::verify(only, manifest, entry, options).await;
             options.progress.add_items(1);
             (entry, result)
-        })
-        .buffer_unordered(options.workers.max(1));
+        }
+    });
+    let mut results = reads.buffer_unordered(options.workers.max(1));
     while let Some((entry, result)) = results.next().await {
         match result {
             Ok(bytes) => copy.checked.bytes += bytes,

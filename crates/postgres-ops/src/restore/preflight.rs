@@ -29,8 +29,8 @@ pub(super) async fn preflight(
     progress: &Progress,
 ) -> Result<(), Error> {
     progress.expect_bytes(manifest.stored_size());
-    stream::iter(&manifest.objects)
-        .map(|entry| has_good_copy(repositories, manifest, entry, progress))
+    stream::iter(0..manifest.objects.len())
+        .map(|at| has_good_copy(repositories, manifest, &manifest.objects[at], progress))
         .buffer_unordered(PARALLEL)
         .try_collect()
         .await
