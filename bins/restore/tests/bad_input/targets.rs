@@ -124,10 +124,8 @@ fn targets() {
 #[test]
 fn a_server_without_room() {
     let mut world = Restores::new();
-    if !world.scene.bench.make_disk("small", "40m") {
-        // Only root makes disks.
-        return;
-    }
+    let made = world.scene.bench.make_disk("small", "40m");
+    assert!(made, "this test needs a small disk, and only root may mount one: run it as root");
     let folder = world.scene.path("small/data");
     std::fs::create_dir(&folder).unwrap();
     if let Some(account) = world.server().account() {
