@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -33,18 +34,23 @@ pub struct Measured {
     pub size: u64,
 }
 
-/// Runs all variants in turn, `rounds` times; the outer list follows `variants`.
+/// Runs all variants in turn, `rounds` times; the outer list follows `variants`. Each round begins with the next one, so
+/// that no variant always follows the same other.
 ///
 /// # Panics
 /// When a command fails: its time would mean nothing.
 #[must_use]
 pub fn measure_rounds(variants: &[Variant], rounds: usize, server: u32) -> Vec<Vec<Measured>> {
     let mut results = vec![Vec::with_capacity(rounds); variants.len()];
-    for _ in 0..rounds {
-        for (variant, results) in variants.iter().zip(&mut results) {
-            shell(&variant.before);
+    for round in 0..rounds {
+        for turn in 0..variants.len() {
+            let next = (round + turn) % variants.len();
+            shell(&variants[next].before);
             rustix::fs::sync();
-            results.push(run(variant, server));
+            results[next].push(run(&variants[next], server));
+            let wall = results[next][round].wall.as_secs_f64();
+            // To watch; nobody reads it back.
+            let _ = writeln!(io::stderr(), "round {}: {}: {wall:.2} s", round + 1, variants[next].name);
         }
     }
     results
@@ -93,7 +99,7 @@ impl MemoryWatch {
                 for process in tree(root) {
                     highest.fetch_max(resident(process), Ordering::Relaxed);
                 }
-                std::thread::sleep(Duration::from_millis(50));
+                std::thread::sleep(Duration::from_millis(200));
             }
         });
         Self { stop, peak, thread }
