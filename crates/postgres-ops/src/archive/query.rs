@@ -56,9 +56,22 @@ impl ArchiveToc {
     /// Foreign keys and triggers are left out: they speak of other tables and functions, which a restore of one
     /// table may not have.
     pub fn table_indexes(&self, table: DumpId) -> impl Iterator<Item = &TocEntry> {
-        self.dependents(table).filter(|entry| {
-            ["INDEX", "CONSTRAINT", "CHECK CONSTRAINT"].iter().any(|kind| entry.desc == *kind)
-        })
+        self.dependents(table).filter(|entry| is_index(entry))
+    }
+
+    /// The same of several tables. One pass over all entries.
+    pub(crate) fn indexes_of(&self, tables: &HashSet<DumpId>) -> impl Iterator<Item = &TocEntry> {
+        let of_these = |entry: &&TocEntry| entry.dependencies.iter().any(|id| tables.contains(id));
+        self.entries().iter().filter(|entry| is_index(entry)).filter(of_these)
+    }
+
+    /// The tables of these names.
+    pub(crate) fn tables_named(&self, names: &HashSet<(&ArchiveText, &ArchiveText)>) -> HashSet<DumpId> {
+        let tables = self.entries().iter().filter(|entry| entry.desc == "TABLE");
+        let named = tables.filter(|entry| {
+            entry.namespace.as_ref().is_some_and(|schema| names.contains(&(schema, &entry.tag)))
+        });
+        named.map(|entry| entry.dump_id).collect()
     }
 
     /// Name of the encoding that all text of the archive is in, as in `SET client_encoding`.
@@ -75,6 +88,10 @@ impl ArchiveToc {
                 && entry.namespace.as_ref().is_some_and(|namespace| namespace == schema)
         })
     }
+}
+
+fn is_index(entry: &TocEntry) -> bool {
+    ["INDEX", "CONSTRAINT", "CHECK CONSTRAINT"].iter().any(|kind| entry.desc == *kind)
 }
 
 impl TocEntry {

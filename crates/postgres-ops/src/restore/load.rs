@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backstay_backup_core::progress::Progress;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -69,13 +70,15 @@ impl Job<'_> {
     /// Loads all rows; returns the post-data entries that were built on the way.
     pub(super) async fn load(&self) -> Result<HashSet<DumpId>, Error> {
         self.progress.begin("data");
-        let units = plan_units(&self.facts.archives, self.options.large_table, |archive, id| {
+        let lengths: Vec<Vec<u64>> = self.archives.iter().map(|archive| archive.source.lengths()).collect();
+        let units = plan_units(&self.facts.archives, &lengths, self.options.large_table, |archive, id| {
             self.is_wanted(archive, id)
         });
         self.progress.expect_bytes(units.iter().map(Unit::bytes).sum());
         self.load_positions().await?;
+        let loading = AtomicUsize::new(units.len());
         let built: Vec<Vec<DumpId>> = stream::iter(units)
-            .map(|unit| self.load_unit(unit))
+            .map(|unit| self.load_unit(unit, &loading))
             .buffer_unordered(self.options.jobs.max(1))
             .try_collect()
             .await?;
@@ -110,12 +113,21 @@ impl Job<'_> {
         Client::start("pg_restore", &self.prepared.tool, &arguments, &self.server).await?.finish().await
     }
 
-    pub(super) async fn load_unit(&self, unit: Unit) -> Result<Vec<DumpId>, Error> {
+    /// Loads a unit; returns the indexes it built. `loading` counts the units that are not loaded yet.
+    async fn load_unit(&self, unit: Unit, loading: &AtomicUsize) -> Result<Vec<DumpId>, Error> {
         let Some(archive) = self.archives.get(unit.archive) else { return Ok(Vec::new()) };
         if let Some(statements) = self.copy_statements(archive, &unit) {
             self.copy_unit(archive, &unit, &statements).await?;
-            return self.build_indexes(archive, unit.ids[0]).await;
+        } else {
+            self.feed_unit(archive, &unit).await?;
         }
+        let others = loading.fetch_sub(1, Ordering::Relaxed) > 1;
+        // When nothing else loads, all the small indexes that are left are better built several at a time.
+        if unit.single || others { self.build_indexes(archive, &unit.ids).await } else { Ok(Vec::new()) }
+    }
+
+    /// Loads a unit through `pg_restore`.
+    async fn feed_unit(&self, archive: &OpenArchive, unit: &Unit) -> Result<(), Error> {
         let ids: HashSet<DumpId> = unit.ids.iter().copied().collect();
         let list = archive.list(|id| ids.contains(&id) || archive.toc.find(id).is_some_and(is_preamble))?;
         let mut arguments = self.arguments(&list);
@@ -132,40 +144,34 @@ impl Job<'_> {
             source.copy(&spans, &mut pipe)
         });
         let fed = feeding.await.map_err(|error| lost_thread("pg_restore", &error))?;
-        match (fed, unit.single) {
-            (Ok(()), _) => client.finish().await?,
+        match fed {
+            Ok(()) => client.finish().await,
             // It closed the pipe early: its own words say why.
-            (Err(error), _) if error.kind() == io::ErrorKind::BrokenPipe => client.finish().await?,
-            (Err(error), _) => return Err(read_error(error)),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => client.finish().await,
+            Err(error) => Err(read_error(error)),
         }
-        if unit.single { self.build_indexes(archive, unit.ids[0]).await } else { Ok(Vec::new()) }
     }
 
-    /// Builds the indexes of a table that has just been loaded, while other tables still load.
-    pub(super) async fn build_indexes(
-        &self,
-        archive: &OpenArchive,
-        data: DumpId,
-    ) -> Result<Vec<DumpId>, Error> {
+    /// Builds the indexes of tables that have just been loaded, while others still load.
+    async fn build_indexes(&self, archive: &OpenArchive, data: &[DumpId]) -> Result<Vec<DumpId>, Error> {
         let Some(main) = self.archives.first() else { return Ok(Vec::new()) };
-        let table = archive.toc.table_name(data);
-        let table = table.and_then(|(schema, name)| main.find_table(schema.as_bytes(), name.as_bytes()));
-        let Some(table) = table else { return Ok(Vec::new()) };
-        let indexes: Vec<DumpId> = main
+        let names = data.iter().filter_map(|id| archive.toc.table_name(*id)).collect();
+        let tables = main.toc.tables_named(&names);
+        let indexes: HashSet<DumpId> = main
             .toc
-            .table_indexes(table)
+            .indexes_of(&tables)
             .filter(|entry| entry.section == Section::PostData && self.is_chosen(entry.dump_id))
             .map(|entry| entry.dump_id)
             .collect();
         if indexes.is_empty() {
-            return Ok(indexes);
+            return Ok(Vec::new());
         }
         let list = main.list(|id| indexes.contains(&id) || main.toc.find(id).is_some_and(is_preamble))?;
         let mut arguments = self.arguments(&list);
         arguments.push("--section=post-data".to_owned());
         arguments.push(memory_path(&main.file));
         Client::start("pg_restore", &self.prepared.tool, &arguments, &self.server).await?.finish().await?;
-        Ok(indexes)
+        Ok(indexes.into_iter().collect())
     }
 }
 

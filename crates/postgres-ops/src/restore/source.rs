@@ -55,10 +55,14 @@ impl ArchiveSource {
         })
     }
 
+    /// Plain bytes of each object.
+    pub(crate) fn lengths(&self) -> Vec<u64> {
+        self.entries.iter().map(|entry| entry.plain).collect()
+    }
+
     /// Writes the bytes of the spans, in order.
     pub(crate) fn copy(&self, spans: &[Range<u64>], output: &mut impl Write) -> io::Result<()> {
-        let lengths: Vec<u64> = self.entries.iter().map(|entry| entry.plain).collect();
-        let pieces = locate(spans, &lengths);
+        let pieces = locate(spans, &self.lengths());
         let mut buffer = vec![0; BUFFER];
         for object in pieces.chunk_by(|a, b| a.0 == b.0) {
             let entry = &self.entries[object[0].0];

@@ -1,13 +1,19 @@
 //! Cuts the data of a set into units that can be loaded at the same time. Pure.
 //!
-//! A large table is a unit; everything else of an archive is one more. A unit names the byte ranges of its blocks
-//! within the archive, in archive order, because `pg_restore` reads a pipe only forwards.
+//! A large table is a unit. Small tables go together, as many as lie in one object or a few: an object is read from its
+//! beginning, so units that share one would read it twice. A unit names the byte ranges of its blocks within the
+//! archive, in archive order, because `pg_restore` reads a pipe only forwards.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::archive::DumpId;
 use crate::facts::StoredArchive;
+
+/// Small tables that have at least this many bytes end a unit where an object ends.
+const TOGETHER: u64 = 64 << 20;
+/// Every unit begins with the table of contents, which must stay a small part of what is fed.
+const TABLES_OF_CONTENTS: u64 = 16;
 
 /// Data that one `pg_restore` loads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,22 +35,30 @@ impl Unit {
     }
 }
 
-/// Plans the units, the largest first: blocks of at least `large` bytes each, and the rest of every archive together.
-/// `wanted` limits the entries of each archive.
+/// Plans the units, the largest first: blocks of at least `large` bytes each alone, the others together. `lengths` are
+/// those of the objects of each archive; `wanted` limits its entries.
 pub(crate) fn plan_units(
     archives: &[StoredArchive],
+    lengths: &[Vec<u64>],
     large: u64,
     wanted: impl Fn(usize, DumpId) -> bool,
 ) -> Vec<Unit> {
     let mut units = Vec::new();
     for (archive, stored) in archives.iter().enumerate() {
-        let mut rest = Unit { archive, ids: Vec::new(), spans: Vec::new(), single: false };
+        let ends = lengths.get(archive).map(|lengths| ends(lengths)).unwrap_or_default();
+        let enough = TOGETHER.max(TABLES_OF_CONTENTS * stored.toc_length);
+        let none = || Unit { archive, ids: Vec::new(), spans: Vec::new(), single: false };
+        let mut rest = none();
         for block in &stored.blocks {
             let Some(id) = DumpId::new(block.id).filter(|id| wanted(archive, *id)) else { continue };
             let span = block.start..block.end;
             if span.end.saturating_sub(span.start) >= large {
                 units.push(Unit { archive, ids: vec![id], spans: vec![span], single: true });
             } else {
+                let is_apart = rest.spans.last().is_some_and(|last| is_between(&ends, last.end, span.start));
+                if is_apart && rest.bytes() >= enough {
+                    units.push(std::mem::replace(&mut rest, none()));
+                }
                 rest.ids.push(id);
                 push_span(&mut rest.spans, span);
             }
@@ -55,6 +69,22 @@ pub(crate) fn plan_units(
     }
     units.sort_by_key(|unit| std::cmp::Reverse(unit.bytes()));
     units
+}
+
+/// Where each object ends within its archive.
+fn ends(lengths: &[u64]) -> Vec<u64> {
+    let mut end = 0;
+    let sum = |length: &u64| {
+        end += length;
+        end
+    };
+    lengths.iter().map(sum).collect()
+}
+
+/// Whether an object ends between two blocks, of which the first ends at `before` and the second begins at `after`.
+fn is_between(ends: &[u64], before: u64, after: u64) -> bool {
+    let at = ends.partition_point(|end| *end < before);
+    ends.get(at).is_some_and(|end| *end <= after)
 }
 
 fn push_span(spans: &mut Vec<Range<u64>>, span: Range<u64>) {
@@ -109,10 +139,26 @@ mod tests {
 
     #[test]
     fn large_tables_stand_alone_and_small_ones_go_together() {
-        let units = plan_units(&[archive(&[5, 20 << 20, 7, 9])], 16 << 20, |_, _| true);
+        let units = plan_units(&[archive(&[5, 20 << 20, 7, 9])], &[], 16 << 20, |_, _| true);
         assert_eq!(units.len(), 2);
         assert!(units[0].single && units[0].ids.len() == 1);
         assert_eq!(units[1].spans, [100..105, 105 + (20 << 20)..121 + (20 << 20)]);
+    }
+
+    #[test]
+    fn many_small_tables_are_cut_where_an_object_ends() {
+        let mib = |n: u64| n << 20;
+        // Two tables in the first object after the table of contents, three in the second, one in the third.
+        let stored = archive(&[mib(40), mib(40), mib(30), mib(30), mib(30), mib(9)]);
+        let objects = vec![100 + mib(80), mib(90), mib(9)];
+        let ids = |large| {
+            let units = plan_units(std::slice::from_ref(&stored), &[objects.clone()], large, |_, _| true);
+            units.iter().map(|unit| unit.ids.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(mib(50)), [3, 2, 1], "the largest first");
+        assert_eq!(ids(mib(40)), [3, 1, 1, 1], "large tables stand alone");
+        let whole = plan_units(&[stored.clone()], &[vec![100 + mib(179)]], mib(50), |_, _| true);
+        assert_eq!(whole.len(), 1, "one object is read once");
     }
 
     #[test]
