@@ -15,34 +15,9 @@ use super::units::{Unit, plan_units};
 use crate::archive::{DumpId, Section};
 use crate::client::{Client, lost_thread};
 use crate::error::Error;
-use crate::evidence::creates_public;
 use crate::server::memory_path;
 
 impl Job<'_> {
-    /// Runs one section of the main archive, without the entries that are done already.
-    pub(super) async fn section(
-        &self,
-        section: Section,
-        done: Option<&HashSet<DumpId>>,
-        jobs: usize,
-    ) -> Result<(), Error> {
-        let Some(main) = self.archives.first() else { return Ok(()) };
-        let name = match section {
-            Section::PreData => "pre-data",
-            _ => "post-data",
-        };
-        let is_done =
-            |id| done.is_some_and(|done| done.contains(&id)) || main.toc.find(id).is_some_and(creates_public);
-        let list = main.list(|id| self.is_chosen(id) && !is_done(id))?;
-        let mut arguments = self.arguments(&list);
-        arguments.push(format!("--section={name}"));
-        if jobs > 1 {
-            arguments.push(format!("--jobs={jobs}"));
-        }
-        arguments.push(memory_path(&main.file));
-        Client::start("pg_restore", &self.prepared.tool, &arguments, &self.server).await?.finish().await
-    }
-
     pub(super) fn is_chosen(&self, id: DumpId) -> bool {
         self.chosen.as_ref().is_none_or(|chosen| chosen.contains(&id))
     }
@@ -104,13 +79,7 @@ impl Job<'_> {
         let without_bytes = |id: DumpId| {
             main.toc.find(id).is_some_and(|entry| entry.section == Section::Data && !entry.has_data())
         };
-        let list = main.list(|id| {
-            self.is_chosen(id) && (without_bytes(id) || main.toc.find(id).is_some_and(is_preamble))
-        })?;
-        let mut arguments = self.arguments(&list);
-        arguments.push("--section=data".to_owned());
-        arguments.push(memory_path(&main.file));
-        Client::start("pg_restore", &self.prepared.tool, &arguments, &self.server).await?.finish().await
+        self.section(Section::Data, 1, without_bytes).await
     }
 
     /// Loads a unit; returns the indexes it built. `loading` counts the units that are not loaded yet.
@@ -166,11 +135,7 @@ impl Job<'_> {
         if indexes.is_empty() {
             return Ok(Vec::new());
         }
-        let list = main.list(|id| indexes.contains(&id) || main.toc.find(id).is_some_and(is_preamble))?;
-        let mut arguments = self.arguments(&list);
-        arguments.push("--section=post-data".to_owned());
-        arguments.push(memory_path(&main.file));
-        Client::start("pg_restore", &self.prepared.tool, &arguments, &self.server).await?.finish().await?;
+        self.section(Section::PostData, 1, |id| indexes.contains(&id)).await?;
         Ok(indexes.into_iter().collect())
     }
 }

@@ -5,7 +5,7 @@
 //! 2 prepare    missing roles, a database made beside the target
 //! 3 pre-data   definitions (pg_restore --section=pre-data)
 //! 4 data       units × jobs: objects → decompress → pg_restore on a pipe; a large table's indexes follow its rows
-//! 5 post-data  the remaining indexes, foreign keys, triggers (pg_restore -j)
+//! 5 post-data  the remaining indexes (pg_restore -j), attachments of indexes one by one, foreign keys, triggers (-j)
 //! 6 compare    rows, contents, sequences, large objects, definitions: equality, not plausibility
 //! 7 swap       rename into place; only now the old database is out of the way, and still kept
 //! ```
@@ -36,6 +36,7 @@ mod preflight;
 mod privileges;
 mod receipt;
 mod run;
+mod sections;
 mod source;
 mod target;
 mod units;
