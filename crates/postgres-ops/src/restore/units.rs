@@ -152,12 +152,13 @@ mod tests {
         let stored = archive(&[mib(40), mib(40), mib(30), mib(30), mib(30), mib(9)]);
         let objects = vec![100 + mib(80), mib(90), mib(9)];
         let ids = |large| {
-            let units = plan_units(std::slice::from_ref(&stored), &[objects.clone()], large, |_, _| true);
+            let units =
+                plan_units(std::slice::from_ref(&stored), std::slice::from_ref(&objects), large, |_, _| true);
             units.iter().map(|unit| unit.ids.len()).collect::<Vec<_>>()
         };
         assert_eq!(ids(mib(50)), [3, 2, 1], "the largest first");
         assert_eq!(ids(mib(40)), [3, 1, 1, 1], "large tables stand alone");
-        let whole = plan_units(&[stored.clone()], &[vec![100 + mib(179)]], mib(50), |_, _| true);
+        let whole = plan_units(std::slice::from_ref(&stored), &[vec![100 + mib(179)]], mib(50), |_, _| true);
         assert_eq!(whole.len(), 1, "one object is read once");
     }
 
