@@ -8,7 +8,7 @@ STORE ?= local
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
 
-.PHONY: help demo test check bench soak fuzz setup setup-tests doc schema
+.PHONY: help demo test check deny bench soak fuzz setup setup-tests doc schema
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -21,12 +21,17 @@ demo: setup
 test: setup-tests
 	cargo test --workspace --all-features --no-fail-fast $(TEST_FLAGS)
 
-## make check    formatting, lints, documentation, directions between crates, licences
+## make check    formatting, lints, documentation, directions between crates
 check: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --quiet
 	scripts/check-directions.sh
+
+## make deny     licences, sources and doubled versions of all dependencies (builds cargo-deny first, once)
+deny:
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check licenses bans sources
 
 ## make bench    beside the tools one would use otherwise; results go to docs/benchmarks.md by hand
 bench: setup

@@ -18,14 +18,8 @@ pub(crate) const OBJECT: &str = "globals.sql";
 /// Largest script that is accepted: a server with a million roles stays far below.
 const MOST: u64 = 1 << 30;
 
-/// Writes `globals.sql`. Tells whether password hashes are in it: only superusers may read them.
-pub(crate) async fn store(
-    set: &SetWriter,
-    server: &Server,
-    dump_tool: &Tool,
-    superuser: bool,
-    options: &DumpOptions,
-) -> Result<(ObjectEntry, bool), Error> {
+/// What `pg_dumpall` says of roles and tablespaces. Password hashes are in it for superusers only.
+pub(crate) async fn read(server: &Server, dump_tool: &Tool, superuser: bool) -> Result<Bytes, Error> {
     let tool = Tool::new(dump_tool.folder().join("pg_dumpall"), dump_tool.major);
     let mut arguments = vec!["--globals-only".to_owned(), "--no-password".to_owned()];
     if !superuser {
@@ -40,10 +34,17 @@ pub(crate) async fn store(
     });
     let script = reading.await.map_err(|error| crate::client::lost_thread("pg_dumpall", &error))?;
     client.finish().await?;
-    let script = script.map_err(|source| Error::Spawn { program: "pg_dumpall", source })?;
+    script.map(Bytes::from).map_err(|source| Error::Spawn { program: "pg_dumpall", source })
+}
+
+/// Writes `globals.sql`.
+pub(crate) async fn store(
+    set: &SetWriter,
+    script: Bytes,
+    options: &DumpOptions,
+) -> Result<ObjectEntry, Error> {
     let name = object_name(OBJECT, options);
-    let input = stream::iter([Ok(Bytes::from(script))]);
-    Ok((set.object(&name, options.codec, input).await?, superuser))
+    Ok(set.object(&name, options.codec, stream::iter([Ok(script)])).await?)
 }
 
 /// Name of an object with the suffixes that say how to open it.

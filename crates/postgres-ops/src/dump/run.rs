@@ -240,7 +240,7 @@ async fn fill(
     let streams = try_join_all(prepared.streams.iter().map(|plan| job.dump(plan)));
     let roles = async {
         if options.globals {
-            globals::store(set, server, &prepared.tool, superuser, options).await.map(Some)
+            globals::read(server, &prepared.tool, superuser).await.map(Some)
         } else {
             Ok(None)
         }
@@ -248,9 +248,10 @@ async fn fill(
     let (streams, roles) = futures::future::try_join(streams, roles).await?;
     let (streams, entries): (Vec<_>, Vec<_>) = streams.into_iter().unzip();
     let mut objects: Vec<ObjectEntry> = entries.into_iter().flatten().collect();
-    if let Some((entry, passwords)) = roles {
-        objects.push(entry);
-        facts.role_passwords = passwords;
+    // Not before the rows are stored: a dump that may not even begin leaves nothing behind.
+    if let Some(script) = roles {
+        objects.push(globals::store(set, script, options).await?);
+        facts.role_passwords = superuser;
     }
     absorb(&mut facts, &streams);
     translate_names(&mut facts, &streams, server, &mut prepared.snapshot).await?;
