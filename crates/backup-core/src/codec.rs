@@ -53,7 +53,8 @@ impl Compressors {
         }
     }
 
-    fn zstd(&self, frame: &[u8]) -> io::Result<Buffer> {
+    /// Compresses one frame with zstd; blocks for milliseconds.
+    pub(crate) fn zstd(&self, frame: &[u8]) -> io::Result<Buffer> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut compressor = match idle {
             Some(compressor) => compressor,

@@ -12,6 +12,7 @@ use age::x25519;
 use age::{DecryptError, Decryptor, Encryptor};
 
 use crate::error::Error;
+use crate::sealed::Seal;
 
 /// What private keys begin with.
 const PRIVATE_KEY: &str = "AGE-SECRET-KEY-";
@@ -62,7 +63,26 @@ impl Recipients {
 
     /// Wraps a writer so that what is written becomes one age file.
     pub(crate) fn encrypt<W: Write>(&self, output: W) -> io::Result<age::stream::StreamWriter<W>> {
-        let recipients = self.0.iter().map(|recipient| recipient as &dyn age::Recipient);
+        self.encrypt_with(None, output)
+    }
+
+    /// The same, with one more stanza at the beginning of its header.
+    pub(crate) fn encrypt_sealed<W: Write>(
+        &self,
+        seal: &Seal,
+        output: W,
+    ) -> io::Result<age::stream::StreamWriter<W>> {
+        self.encrypt_with(Some(seal), output)
+    }
+
+    fn encrypt_with<W: Write>(
+        &self,
+        seal: Option<&Seal>,
+        output: W,
+    ) -> io::Result<age::stream::StreamWriter<W>> {
+        let first = seal.map(|seal| seal as &dyn age::Recipient);
+        let others = self.0.iter().map(|recipient| recipient as &dyn age::Recipient);
+        let recipients = first.into_iter().chain(others);
         Encryptor::with_recipients(recipients).map_err(io::Error::other)?.wrap_output(output)
     }
 }

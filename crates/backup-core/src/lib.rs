@@ -34,6 +34,7 @@ pub mod replicas;
 pub mod repository;
 pub mod retention;
 pub mod retry;
+pub mod sealed;
 pub mod secret;
 pub mod secret_sources;
 pub mod set_writer;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -173,16 +174,24 @@ impl fmt::Debug for Sha256Hex {
     }
 }
 
+impl FromStr for Sha256Hex {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut digest = [0; 32];
+        let canonical = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        match hex::decode_to_slice(text, &mut digest) {
+            Ok(()) if canonical => Ok(Self(digest)),
+            _ => Err("a SHA-256 digest is 64 lower-case hexadecimal digits".to_owned()),
+        }
+    }
+}
+
 impl TryFrom<String> for Sha256Hex {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let mut digest = [0; 32];
-        let canonical = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        match hex::decode_to_slice(&text, &mut digest) {
-            Ok(()) if canonical => Ok(Self(digest)),
-            _ => Err("a SHA-256 digest is 64 lower-case hexadecimal digits".to_owned()),
-        }
+        text.parse()
     }
 }
 

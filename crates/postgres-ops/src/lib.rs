@@ -31,6 +31,7 @@ mod sessions;
 mod sql_text;
 mod throwaway;
 mod tools;
+pub mod wal;
 
 pub use archive::{
     ArchiveError, ArchiveFacts, ArchiveScanner, ArchiveText, ArchiveTime, ArchiveToc, BlockFacts,

@@ -1,0 +1,227 @@
+//! Objects outside of sets, each written once and describing itself: WAL segments, pieces of a Redis stream.
+//!
+//! No manifest names them, so each carries a *seal*: length and digest of what is in it, readable without a key. With it,
+//! whoever finds an object under the key it wanted to write can tell "mine already" from "something else", which a
+//! backup host could not otherwise do with what it may not read (P6); and a reader can prove what it got.
+//!
+//! ```text
+//! plain      │ skippable zstd frame: the seal │ zstd frames │ skippable zstd frame: the end │    zstd -d opens it
+//! encrypted  │ age header, the seal as one more stanza │ the plain form │                     age -d | zstd -d opens it
+//! ```
+//!
+//! The end holds the digest of every byte before it, so a bit that zstd does not look at is covered too. Stock `zstd` passes over skippable frames and stock `age` over stanzas that it does not know. The header of an age file
+//! is authenticated by the key inside, so a forged seal is noticed by whoever can read the content.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+
+use age::{EncryptError, Recipient};
+use age_core::format::{FileKey, Stanza};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::codec::{Compressors, decompress};
+use crate::encryption::{Identities, Recipients};
+use crate::manifest::{Codec, Sha256Hex};
+
+/// Bytes from the beginning of an object that hold its seal.
+pub const SEAL_WITHIN: u64 = 512;
+
+/// Plain bytes of one zstd frame.
+const FRAME: usize = 1 << 20;
+/// The eighth of the magic numbers that zstd leaves to users (RFC 8878, section 3.1.2).
+const SKIPPABLE: u32 = 0x184D_2A58;
+/// Content of the skippable frame: mark, length, digest.
+const SEAL_LENGTH: usize = 8 + 8 + 32;
+const MARK: &[u8; 8] = b"BKSTSEAL";
+/// Content of the last frame: mark, digest of all that comes before the frame.
+const END_LENGTH: usize = 8 + 32;
+const END_MARK: &[u8; 8] = b"BKSTENDS";
+/// Type of the stanza.
+const STANZA: &str = "backstay-seal";
+const AGE: &[u8] = b"age-encryption.org/v1\n";
+
+/// What is in a sealed object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// Bytes of the content.
+    pub length: u64,
+    /// Digest of the content.
+    pub sha256: Sha256Hex,
+}
+
+/// Why an object cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// Neither form begins like this.
+    #[error("not a sealed object: {what}")]
+    NotSealed {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// No key given opens it.
+    #[error("encrypted, and no key given opens it")]
+    Key,
+    /// The content is not what was sealed.
+    #[error("damaged: {problem}")]
+    Damaged {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Seal {
+    /// The seal of a content.
+    #[must_use]
+    pub fn of(content: &[u8]) -> Self {
+        Self { length: content.len() as u64, sha256: Sha256Hex::of(content) }
+    }
+
+    /// Reads the seal from the first [`SEAL_WITHIN`] bytes of an object. No key is needed, so nothing is proven.
+    ///
+    /// # Errors
+    /// [`SealError::NotSealed`].
+    pub fn read(beginning: &[u8]) -> Result<Self, SealError> {
+        if beginning.starts_with(AGE) { Self::from_header(beginning) } else { Self::from_frame(beginning) }
+    }
+
+    fn from_frame(beginning: &[u8]) -> Result<Self, SealError> {
+        let not_sealed = SealError::NotSealed { what: "it does not begin with a seal" };
+        let parse = || {
+            let (magic, rest) = beginning.split_first_chunk::<4>()?;
+            let (length, rest) = rest.split_first_chunk::<4>()?;
+            let (mark, rest) = rest.split_first_chunk::<8>()?;
+            let is_seal = u32::from_le_bytes(*magic) == SKIPPABLE
+                && u32::from_le_bytes(*length) as usize == SEAL_LENGTH
+                && mark == MARK;
+            let (length, rest) = rest.split_first_chunk::<8>()?;
+            let digest = rest.first_chunk::<32>()?;
+            is_seal.then(|| Self { length: u64::from_le_bytes(*length), sha256: Sha256Hex(*digest) })
+        };
+        parse().ok_or(not_sealed)
+    }
+
+    fn from_header(beginning: &[u8]) -> Result<Self, SealError> {
+        let not_sealed = || SealError::NotSealed { what: "its age header has no seal" };
+        let lines = beginning.split(|byte| *byte == b'\n');
+        let header = lines.take_while(|line| !line.starts_with(b"---"));
+        let mut stanzas = header.filter_map(|line| str::from_utf8(line).ok()?.strip_prefix("-> "));
+        let parse = |stanza: &str| {
+            let (length, digest) = stanza.strip_prefix(STANZA)?.trim_start().split_once(' ')?;
+            Some(Self { length: length.parse().ok()?, sha256: digest.parse().ok()? })
+        };
+        stanzas.find_map(parse).ok_or_else(not_sealed)
+    }
+
+    fn frame(&self) -> Vec<u8> {
+        let mut content = Vec::with_capacity(SEAL_LENGTH);
+        content.extend(MARK);
+        content.extend(self.length.to_le_bytes());
+        content.extend(self.sha256.0);
+        skippable_frame(&content)
+    }
+}
+
+/// The stanza needs no key and opens nothing; age asks whoever adds one to be a recipient.
+impl Recipient for Seal {
+    fn wrap_file_key(&self, _key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
+        let args = vec![self.length.to_string(), self.sha256.to_string()];
+        Ok((vec![Stanza { tag: STANZA.to_owned(), args, body: Vec::new() }], HashSet::new()))
+    }
+}
+
+/// Compresses, encrypts if there are recipients, and seals. Blocks for as long as zstd takes.
+///
+/// Holds the stored form in memory beside the content.
+///
+/// # Errors
+/// What zstd or age say; neither is expected.
+pub fn seal(content: &[u8], level: i32, recipients: &Recipients) -> io::Result<(Seal, Bytes)> {
+    let seal = Seal::of(content);
+    let mut stored = Vec::with_capacity(content.len() / 2);
+    if recipients.is_empty() {
+        write_plain(&seal, content, level, &mut stored)?;
+    } else {
+        let mut output = recipients.encrypt_sealed(&seal, &mut stored)?;
+        write_plain(&seal, content, level, &mut output)?;
+        output.finish()?;
+    }
+    Ok((seal, stored.into()))
+}
+
+fn write_plain(seal: &Seal, content: &[u8], level: i32, output: &mut impl Write) -> io::Result<()> {
+    let mut hasher = Sha256::new();
+    let mut write = |bytes: &[u8]| {
+        hasher.update(bytes);
+        output.write_all(bytes)
+    };
+    write(&seal.frame())?;
+    let compressors = Compressors::new(level);
+    let empty: &[u8] = &[];
+    // Stock zstd refuses a file without a frame.
+    for frame in content.chunks(FRAME).chain(content.is_empty().then_some(empty)) {
+        write(&compressors.zstd(frame)?)?;
+    }
+    let digest = hasher.finalize();
+    output.write_all(&end_frame(&digest.into()))
+}
+
+fn end_frame(digest: &[u8; 32]) -> Vec<u8> {
+    skippable_frame(&[END_MARK, &digest[..]].concat())
+}
+
+fn skippable_frame(content: &[u8]) -> Vec<u8> {
+    // A few dozen bytes.
+    let length = content.len() as u32;
+    [&SKIPPABLE.to_le_bytes(), &length.to_le_bytes(), content].concat()
+}
+
+/// Opens a stored object and proves its content. Blocks for as long as zstd takes.
+///
+/// # Errors
+/// Any [`SealError`]; never content that was not sealed.
+pub fn unseal(stored: &[u8], identities: &Identities) -> Result<Vec<u8>, SealError> {
+    let seal = Seal::read(stored)?;
+    if !stored.starts_with(AGE) {
+        return open_plain(stored, &seal);
+    }
+    let opened = identities.decrypt(stored).map_err(|error| match error {
+        age::DecryptError::NoMatchingKeys => SealError::Key,
+        other => SealError::Damaged { problem: other.to_string() },
+    })?;
+    let mut plain = Vec::new();
+    // What is inside is shorter than what is stored.
+    opened.take(stored.len() as u64).read_to_end(&mut plain).map_err(damaged)?;
+    if Seal::from_frame(&plain)? != seal {
+        return Err(SealError::Damaged { problem: "its two seals differ".to_owned() });
+    }
+    open_plain(&plain, &seal)
+}
+
+fn open_plain(plain: &[u8], seal: &Seal) -> Result<Vec<u8>, SealError> {
+    let Some(end) = plain.len().checked_sub(8 + END_LENGTH) else {
+        return Err(SealError::Damaged { problem: "it has no end".to_owned() });
+    };
+    let (frames, end) = plain.split_at(end);
+    if end != end_frame(&Sha256Hex::of(frames).0) {
+        return Err(SealError::Damaged { problem: "its end does not fit what is stored".to_owned() });
+    }
+    let mut content = Vec::new();
+    let frames = io::Cursor::new(frames.to_vec());
+    let reader = decompress(Codec::Zstd, frames).map_err(damaged)?;
+    // One more than there should be, so that a bomb is noticed and does not explode.
+    reader.take(seal.length.saturating_add(1)).read_to_end(&mut content).map_err(damaged)?;
+    if Seal::of(&content) == *seal {
+        return Ok(content);
+    }
+    let problem = format!("{} bytes with digest {} were sealed", seal.length, seal.sha256);
+    Err(SealError::Damaged { problem })
+}
+
+fn damaged(error: io::Error) -> SealError {
+    SealError::Damaged { problem: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

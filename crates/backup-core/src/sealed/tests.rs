@@ -1,0 +1,114 @@
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use age::secrecy::ExposeSecret;
+use proptest::prelude::*;
+
+use super::*;
+
+fn pair() -> (Identities, Recipients, String) {
+    let identity = age::x25519::Identity::generate();
+    let text = identity.to_string().expose_secret().to_owned();
+    let identities = Identities::parse(&text).unwrap();
+    let recipients = identities.recipients();
+    (identities, recipients, text)
+}
+
+/// Something that compresses, longer than a frame.
+fn content() -> Vec<u8> {
+    (0u32..700_000).flat_map(|n| (n / 3).to_le_bytes()).collect()
+}
+
+#[test]
+fn what_was_sealed_comes_back_with_and_without_encryption() {
+    let (identities, recipients, _) = pair();
+    for recipients in [Recipients::none(), recipients] {
+        for content in [content(), b"x".to_vec(), Vec::new()] {
+            let (sealed, stored) = seal(&content, 3, &recipients).unwrap();
+            assert_eq!(Seal::read(&stored[..stored.len().min(SEAL_WITHIN as usize)]).unwrap(), sealed);
+            assert_eq!(sealed, Seal::of(&content));
+            assert_eq!(unseal(&stored, &identities).unwrap(), content);
+        }
+    }
+}
+
+#[test]
+fn the_seal_lies_within_its_bytes_whatever_the_number_of_recipients() {
+    let many: Vec<String> = (0..40).flat_map(|_| pair().1.texts()).collect();
+    let recipients = Recipients::parse(many.iter().map(String::as_str)).unwrap();
+    let (sealed, stored) = seal(b"content", 3, &recipients).unwrap();
+    assert_eq!(Seal::read(&stored[..SEAL_WITHIN as usize]).unwrap(), sealed);
+}
+
+#[test]
+fn without_its_key_only_the_seal_can_be_read() {
+    let ((_, recipients, _), (other, _, _)) = (pair(), pair());
+    let (_, stored) = seal(b"content", 3, &recipients).unwrap();
+    for identities in [Identities::none(), other] {
+        assert!(matches!(unseal(&stored, &identities), Err(SealError::Key)));
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    let (identities, recipients, _) = pair();
+    for recipients in [Recipients::none(), recipients] {
+        let (_, stored) = seal(&content()[..5000], 3, &recipients).unwrap();
+        for bit in 0..stored.len() * 8 {
+            let mut flipped = stored.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(unseal(&flipped, &identities).is_err(), "bit {bit} of {}", stored.len() * 8);
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_noticed() {
+    let (_, stored) = seal(&content()[..5000], 3, &Recipients::none()).unwrap();
+    for length in 0..stored.len() {
+        assert!(unseal(&stored[..length], &Identities::none()).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn a_bomb_does_not_explode() {
+    let mut stored = Seal::of(b"small").frame();
+    stored.extend(Compressors::new(3).zstd(&vec![0; 64 << 20]).unwrap().iter());
+    stored.extend(end_frame(&Sha256Hex::of(&stored).0));
+    let refused = unseal(&stored, &Identities::none());
+    assert!(matches!(refused, Err(SealError::Damaged { problem }) if problem.contains("were sealed")));
+}
+
+#[test]
+fn stock_programs_open_both_forms() {
+    let (_, recipients, key) = pair();
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = folder.path().join("key");
+    std::fs::write(&key_file, key).unwrap();
+    let content = content();
+    let (_, plain) = seal(&content, 3, &Recipients::none()).unwrap();
+    let (_, encrypted) = seal(&content, 3, &recipients).unwrap();
+    let opened = pipe(Command::new("age").arg("-d").arg("-i").arg(&key_file), &encrypted);
+    for frames in [plain.to_vec(), opened] {
+        assert_eq!(pipe(Command::new("zstd").args(["-d", "-c"]), &frames), content);
+    }
+}
+
+fn pipe(command: &mut Command, input: &[u8]) -> Vec<u8> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeding = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    feeding.join().unwrap().unwrap();
+    assert!(output.status.success(), "{command:?}");
+    output.stdout
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_opened_or_refused(bytes: Vec<u8>, age: bool) {
+        let beginning = if age { AGE } else { &[][..] };
+        let _ = unseal(&[beginning, &bytes].concat(), &Identities::none());
+    }
+}
