@@ -32,6 +32,7 @@ mod sql_text;
 mod throwaway;
 mod tools;
 pub mod wal;
+pub mod wal_archive;
 
 pub use archive::{
     ArchiveError, ArchiveFacts, ArchiveScanner, ArchiveText, ArchiveTime, ArchiveToc, BlockFacts,

@@ -7,6 +7,8 @@
 //! <stanza>/proofs/<set>/<time>-<kind>.json     receipts of checks and restore tests, append-only
 //! <stanza>/holds/<set>/<time>.json             holds put on and taken off, append-only
 //! <stanza>/leases/<name>.json                  leases, by compare-and-swap only
+//! <stanza>/wal/<system>/<timeline>/<log>/<file>  WAL segments and what lies beside them, sealed, one object each
+//! <stanza>/wal/<system>/history/<timeline>     timeline histories, sealed
 //! ```
 
 use jiff::Timestamp;
@@ -116,6 +118,32 @@ pub fn lease(stanza: &Stanza, name: &str) -> Result<Key, KeyError> {
     leases(stanza).key(&format!("{name}.json"))
 }
 
+/// All WAL of one cluster.
+#[must_use]
+pub fn wal(stanza: &Stanza, system: u64) -> Prefix {
+    folder(&format!("{stanza}/wal/{system}"))
+}
+
+/// All timeline histories of one cluster.
+#[must_use]
+pub fn wal_histories(stanza: &Stanza, system: u64) -> Prefix {
+    folder(&format!("{stanza}/wal/{system}/history"))
+}
+
+/// The history of a timeline.
+#[must_use]
+pub fn wal_history(stanza: &Stanza, system: u64, timeline: u32) -> Key {
+    key(format!("{stanza}/wal/{system}/history/{timeline:08X}"))
+}
+
+/// A file of the log of one timeline, in a folder of those whose positions have the same upper half.
+///
+/// # Errors
+/// A name that is no valid part of a key.
+pub fn wal_file(stanza: &Stanza, system: u64, timeline: u32, log: u32, file: &str) -> Result<Key, KeyError> {
+    wal(stanza, system).key(&format!("{timeline:08X}/{log:08X}/{file}"))
+}
+
 /// The set that a key below [`sets`], [`all_proofs`] or [`all_holds`] belongs to, and its name below the set.
 #[must_use]
 pub fn split(below: &Prefix, key: &Key) -> Option<(SetId, String)> {
@@ -174,6 +202,17 @@ mod tests {
         );
         assert_eq!(lease(&stanza, "backup").unwrap().as_str(), "main/leases/backup.json");
         assert_eq!(parse_time("20261122T221354.000123Z-verify.json"), Some(at));
+    }
+
+    #[test]
+    fn wal_lies_by_cluster_timeline_and_log() {
+        let (stanza, _) = ids();
+        let file = wal_file(&stanza, 73, 2, 10, "000000020000000A000000FE").unwrap();
+        assert_eq!(file.as_str(), "main/wal/73/00000002/0000000A/000000020000000A000000FE");
+        let history = wal_history(&stanza, 73, 2);
+        assert_eq!(history.as_str(), "main/wal/73/history/00000002");
+        assert!(wal(&stanza, 73).contains(&file) && wal_histories(&stanza, 73).contains(&history));
+        assert!(wal_file(&stanza, 73, 2, 10, "../x").is_err());
     }
 
     #[test]

@@ -54,6 +54,12 @@ impl Segment {
         self.timeline
     }
 
+    /// The middle part of its name: the upper half of its positions.
+    #[must_use]
+    pub const fn log(self) -> u32 {
+        self.log
+    }
+
     /// The same place on another timeline.
     #[must_use]
     pub const fn on(self, timeline: Timeline) -> Self {

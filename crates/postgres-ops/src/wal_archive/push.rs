@@ -1,0 +1,191 @@
+use std::io;
+
+use backstay_backup_core::Error as CoreError;
+use backstay_backup_core::encryption::Recipients;
+use backstay_backup_core::id::Stanza;
+use backstay_backup_core::key::Key;
+use backstay_backup_core::replicas::Repositories;
+use backstay_backup_core::repository::{Repository, layout};
+use backstay_backup_core::sealed::{SEAL_WITHIN, Seal, seal};
+use backstay_backup_core::store::{Attributes, PutMode, StoreError};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::future::join_all;
+
+use super::WalArchiveError;
+use crate::wal::{SegmentHeader, SystemId, TimelineHistory, WalError, WalFile};
+
+/// Histories and labels are a few lines.
+const MAX_TEXT: u64 = 1 << 20;
+
+/// The archive of the log of one cluster.
+#[derive(Clone, Debug)]
+pub struct WalArchive {
+    repositories: Repositories,
+    stanza: Stanza,
+    system: SystemId,
+    level: i32,
+    recipients: Recipients,
+}
+
+/// Where a file is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PushReceipt {
+    /// The file.
+    pub file: WalFile,
+    /// Its length and digest.
+    pub seal: Seal,
+    /// Repositories that took it now.
+    pub stored: Vec<String>,
+    /// Repositories that had it already.
+    pub present: Vec<String>,
+    /// Repositories without it, and why. Empty, or shorter than what the quorum allows.
+    pub missing: Vec<(String, String)>,
+}
+
+impl WalArchive {
+    /// The archive of `system` in a stanza. zstd level 3, no encryption.
+    #[must_use]
+    pub fn new(repositories: Repositories, stanza: Stanza, system: SystemId) -> Self {
+        Self { repositories, stanza, system, level: 3, recipients: Recipients::none() }
+    }
+
+    /// The zstd level of what is pushed.
+    #[must_use]
+    pub fn level(mut self, level: i32) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Encrypts what is pushed.
+    #[must_use]
+    pub fn recipients(mut self, recipients: Recipients) -> Self {
+        self.recipients = recipients;
+        self
+    }
+
+    /// Archives one file. Returns when the quorum has it durably.
+    ///
+    /// Holds the content and its stored form in memory.
+    ///
+    /// # Errors
+    /// Any [`WalArchiveError`]. [`WalArchiveError::Conflict`] also when the quorum could have been reached without the
+    /// repository that has something else.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves whole objects in some repositories; pushing again completes the others.
+    pub async fn push(&self, file: WalFile, content: Bytes) -> Result<PushReceipt, WalArchiveError> {
+        check(file, &content, self.system).map_err(|source| WalArchiveError::Content { file, source })?;
+        let (level, recipients) = (self.level, self.recipients.clone());
+        let sealing = tokio::task::spawn_blocking(move || seal(&content, level, &recipients));
+        let (seal, stored) = sealing
+            .await
+            .map_err(io::Error::other)
+            .and_then(|sealed| sealed)
+            .map_err(|source| CoreError::Source { object: file.to_string(), source })?;
+        let key = self.key(file)?;
+        let members = self.repositories.members();
+        let puts = members.iter().map(|repository| create(repository, &key, file, seal, stored.clone()));
+        self.receipt(file, seal, join_all(puts).await)
+    }
+
+    fn receipt(
+        &self,
+        file: WalFile,
+        seal: Seal,
+        outcomes: Vec<Result<Outcome, WalArchiveError>>,
+    ) -> Result<PushReceipt, WalArchiveError> {
+        let (mut stored, mut present, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let mut first = None;
+        for (repository, outcome) in self.repositories.members().iter().zip(outcomes) {
+            let name = repository.name().to_owned();
+            match outcome {
+                Ok(Outcome::Stored) => stored.push(name),
+                Ok(Outcome::Present) => present.push(name),
+                Err(conflict @ WalArchiveError::Conflict { .. }) => return Err(conflict),
+                Err(error) => {
+                    missing.push((name, error.to_string()));
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        let reached = stored.len() + present.len();
+        let needed = self.repositories.quorum();
+        match first {
+            Some(WalArchiveError::Repository(source)) if reached < needed && missing.len() > 1 => {
+                Err(CoreError::Quorum { reached, needed, source: Box::new(source) }.into())
+            }
+            Some(error) if reached < needed => Err(error),
+            _ => Ok(PushReceipt { file, seal, stored, present, missing }),
+        }
+    }
+
+    fn key(&self, file: WalFile) -> Result<Key, CoreError> {
+        let (stanza, system) = (&self.stanza, self.system.number());
+        let key = match file {
+            WalFile::History(timeline) => return Ok(layout::wal_history(stanza, system, timeline.number())),
+            WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::Backup(segment, _) => {
+                let timeline = segment.timeline().number();
+                layout::wal_file(stanza, system, timeline, segment.log(), &file.to_string())
+            }
+        };
+        key.map_err(|error| CoreError::Internal { what: error.to_string() })
+    }
+}
+
+/// Whether the content is what a file of this name must hold. Pure.
+fn check(file: WalFile, content: &[u8], system: SystemId) -> Result<(), WalError> {
+    let text = || {
+        let text = if content.len() as u64 > MAX_TEXT { None } else { str::from_utf8(content).ok() };
+        text.ok_or(WalError::NotWal { what: "it is not a short text" })
+    };
+    match file {
+        WalFile::Segment(name) | WalFile::Partial(name) => {
+            SegmentHeader::parse(content)?.check(name, content.len() as u64, system)
+        }
+        WalFile::History(timeline) => TimelineHistory::parse(timeline, text()?).map(drop),
+        WalFile::Backup(..) => text().map(drop),
+    }
+}
+
+enum Outcome {
+    Stored,
+    Present,
+}
+
+async fn create(
+    repository: &Repository,
+    key: &Key,
+    file: WalFile,
+    seal: Seal,
+    stored: Bytes,
+) -> Result<Outcome, WalArchiveError> {
+    let store = repository.store();
+    let error = match store.put(key, stored, PutMode::Create, &Attributes::default()).await {
+        Ok(_) => return Ok(Outcome::Stored),
+        Err(error) => error,
+    };
+    let conflict =
+        |found| WalArchiveError::Conflict { file, repository: repository.name().to_owned(), found };
+    match beginning(repository, key).await {
+        Ok(bytes) => match Seal::read(&bytes) {
+            Ok(found) if found == seal => Ok(Outcome::Present),
+            Ok(found) => Err(conflict(format!("{} bytes with digest {}", found.length, found.sha256))),
+            Err(problem) => Err(conflict(problem.to_string())),
+        },
+        Err(_) => Err(repository.failed("archive WAL", error).into()),
+    }
+}
+
+/// The first bytes of an object, where its seal is.
+async fn beginning(repository: &Repository, key: &Key) -> Result<Vec<u8>, StoreError> {
+    let result = repository.store().get(key, Some(0..SEAL_WITHIN)).await?;
+    result
+        .body
+        .try_fold(Vec::new(), async |mut all, chunk| {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
+}
