@@ -17,7 +17,7 @@ use backstay_backup_core::repository::Repository;
 use backstay_backup_core::sealed::{Seal, unseal};
 use backstay_backup_core::store::SharedStore;
 use backstay_postgres_ops::wal::{SystemId, WalFile};
-use backstay_postgres_ops::wal_archive::{WalArchive, WalArchiveError};
+use backstay_postgres_ops::wal_archive::{Fetched, WalArchive, WalArchiveError};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::join_all;
@@ -210,4 +210,78 @@ async fn of_racing_pushes_of_different_content_one_wins_and_stays() {
             assert_eq!(*content, segment(1, number, won[0]));
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_pushed_is_fetched_from_whichever_copy_is_whole() {
+    let first = Arc::new(Fault::new(memory(), 1));
+    let members = vec![repository("a", first.clone()).await, repository("b", memory()).await];
+    let archive = archive(members, 2);
+    let (file, content) = (name("000000010000000000000003"), segment(1, 3, 7));
+    archive.push(file, content.clone()).await.unwrap();
+    let none = Identities::none();
+    for mishap in [
+        Mishap::Flip,
+        Mishap::Cut { after: 100, loud: false },
+        Mishap::Cut { after: 100, loud: true },
+        Mishap::Error(ErrorKind::Temporary),
+        Mishap::Error(ErrorKind::Denied),
+        Mishap::Error(ErrorKind::Absent),
+    ] {
+        first.always(Operation::Get, mishap);
+        assert_eq!(
+            archive.fetch(file, &none).await.unwrap(),
+            Fetched::Content(content.clone()),
+            "{mishap:?}"
+        );
+        first.calm();
+    }
+}
+
+#[tokio::test]
+async fn only_a_proof_is_called_absent() {
+    let fault = Arc::new(Fault::new(memory(), 1));
+    let archive = archive(vec![repository("a", fault.clone()).await], 1);
+    let (file, content) = (name("000000010000000000000003"), segment(1, 3, 7));
+    archive.push(file, content).await.unwrap();
+    let none = Identities::none();
+    let next = name("000000010000000000000004");
+    assert_eq!(archive.fetch(next, &none).await.unwrap(), Fetched::Absent);
+    for kind in [ErrorKind::Temporary, ErrorKind::Denied, ErrorKind::Failed, ErrorKind::Missing] {
+        for operation in [Operation::Get, Operation::List] {
+            fault.always(operation, Mishap::Error(kind));
+            assert!(archive.fetch(next, &none).await.is_err(), "{kind:?} of {operation:?}");
+            fault.calm();
+        }
+    }
+    for mishap in [Mishap::Flip, Mishap::Cut { after: 100, loud: false }] {
+        fault.always(Operation::Get, mishap);
+        let error = archive.fetch(file, &none).await.unwrap_err();
+        assert!(matches!(error, WalArchiveError::Damaged { .. }), "{error:?}");
+        fault.calm();
+    }
+    // A store that denies what it has just listed does not end the log.
+    fault.always(Operation::Get, Mishap::Error(ErrorKind::Absent));
+    assert!(matches!(archive.fetch(file, &none).await, Err(WalArchiveError::Contradiction { .. })));
+    let earlier = name("000000010000000000000002");
+    assert!(matches!(archive.fetch(earlier, &none).await, Err(WalArchiveError::Hole { .. })));
+}
+
+#[tokio::test]
+async fn a_hole_in_the_log_is_not_its_end() {
+    let archive = archive(vec![repository("a", memory()).await], 1);
+    let none = Identities::none();
+    for number in [3, 5] {
+        let file = name(&format!("0000000100000000{number:08X}"));
+        archive.push(file, segment(1, number, 7)).await.unwrap();
+    }
+    let error = archive.fetch(name("000000010000000000000004"), &none).await.unwrap_err();
+    let text =
+        "000000010000000000000004 is in no repository, but 000000010000000000000005 is: the log has a hole";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(error.class(), Class::Data);
+    archive.push(name("00000003.history"), Bytes::from_static(b"1\t0/400000\tx\n")).await.unwrap();
+    let error = archive.fetch(name("00000002.history"), &none).await.unwrap_err();
+    assert!(matches!(error, WalArchiveError::Hole { .. }), "{error:?}");
+    assert_eq!(archive.fetch(name("00000004.history"), &none).await.unwrap(), Fetched::Absent);
 }

@@ -124,6 +124,12 @@ pub fn wal(stanza: &Stanza, system: u64) -> Prefix {
     folder(&format!("{stanza}/wal/{system}"))
 }
 
+/// The log of one timeline.
+#[must_use]
+pub fn wal_timeline(stanza: &Stanza, system: u64, timeline: u32) -> Prefix {
+    folder(&format!("{stanza}/wal/{system}/{timeline:08X}"))
+}
+
 /// All timeline histories of one cluster.
 #[must_use]
 pub fn wal_histories(stanza: &Stanza, system: u64) -> Prefix {

@@ -15,10 +15,15 @@
 //! | a store, until its retries are spent | whole objects in the others; success only at the quorum |
 //! | the reply of a store is lost | the object is looked at: mine already |
 //! | the same name with other content in a repository | it stays; refused, and the repository named |
+//! | a copy that is read is damaged, or its store fails | another repository's copy; else an error, never "absent" |
+//! | a file is nowhere, but something after it is | an error that names both: recovery must not end there |
 //! | this process (kill -9) or the power | whole objects or nothing; PostgreSQL pushes again |
 
+mod absence;
 mod error;
+mod fetch;
 mod push;
 
 pub use error::WalArchiveError;
+pub use fetch::Fetched;
 pub use push::{PushReceipt, WalArchive};

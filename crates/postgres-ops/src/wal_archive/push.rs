@@ -121,7 +121,19 @@ impl WalArchive {
         }
     }
 
-    fn key(&self, file: WalFile) -> Result<Key, CoreError> {
+    pub(super) fn repositories(&self) -> &Repositories {
+        &self.repositories
+    }
+
+    pub(super) fn stanza(&self) -> &Stanza {
+        &self.stanza
+    }
+
+    pub(super) fn system(&self) -> SystemId {
+        self.system
+    }
+
+    pub(super) fn key(&self, file: WalFile) -> Result<Key, CoreError> {
         let (stanza, system) = (&self.stanza, self.system.number());
         let key = match file {
             WalFile::History(timeline) => return Ok(layout::wal_history(stanza, system, timeline.number())),
@@ -135,7 +147,7 @@ impl WalArchive {
 }
 
 /// Whether the content is what a file of this name must hold. Pure.
-fn check(file: WalFile, content: &[u8], system: SystemId) -> Result<(), WalError> {
+pub(super) fn check(file: WalFile, content: &[u8], system: SystemId) -> Result<(), WalError> {
     let text = || {
         let text = if content.len() as u64 > MAX_TEXT { None } else { str::from_utf8(content).ok() };
         text.ok_or(WalError::NotWal { what: "it is not a short text" })
