@@ -219,6 +219,7 @@ fn open_plain(plain: &[u8], seal: &Seal) -> Result<Vec<u8>, SealError> {
     Err(SealError::Damaged { problem })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn damaged(error: io::Error) -> SealError {
     SealError::Damaged { problem: error.to_string() }
 }

@@ -78,7 +78,7 @@ impl SegmentHeader {
         let timeline = Timeline::new(u32_at(header, 4)).ok_or(not_wal("it is of timeline 0"))?;
         let size = SegmentSize::new(u32_at(header, 32).into())?;
         let start = Lsn::new(u64_at(header, 8));
-        if start.bytes() % size.bytes() != 0 {
+        if !start.bytes().is_multiple_of(size.bytes()) {
             return Err(not_wal("its first page does not begin a segment"));
         }
         Ok(Self { major, timeline, start, system: SystemId(u64_at(header, 24)), size })
