@@ -92,6 +92,8 @@ pub struct SetKind(pub String);
 impl SetKind {
     /// A logical PostgreSQL backup.
     pub const POSTGRES_LOGICAL: &'static str = "postgres-logical";
+    /// The files of a whole PostgreSQL cluster.
+    pub const POSTGRES_PHYSICAL: &'static str = "postgres-physical";
 
     /// The kind of that name.
     #[must_use]

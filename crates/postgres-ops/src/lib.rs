@@ -20,6 +20,7 @@ mod ident;
 mod inspect;
 mod login;
 mod passfile;
+pub mod physical;
 mod relation;
 mod restore;
 mod restore_test;
