@@ -34,6 +34,7 @@ mod throwaway;
 mod tools;
 pub mod wal;
 pub mod wal_archive;
+pub mod wal_records;
 
 pub use archive::{
     ArchiveError, ArchiveFacts, ArchiveScanner, ArchiveText, ArchiveTime, ArchiveToc, BlockFacts,

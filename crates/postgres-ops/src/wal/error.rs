@@ -16,6 +16,12 @@ pub enum WalError {
         /// The text.
         text: String,
     },
+    /// Not the number of a transaction.
+    #[error("{text:?} is not a transaction such as 734")]
+    Transaction {
+        /// The text.
+        text: String,
+    },
     /// A size that no cluster can have.
     #[error("{bytes} bytes is not a WAL segment size: powers of two from 1 MiB to 1 GiB are")]
     Size {

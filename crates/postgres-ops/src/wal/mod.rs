@@ -26,6 +26,7 @@ mod history;
 mod lsn;
 mod segment;
 mod timeline;
+mod xid;
 
 pub use error::WalError;
 pub use file_name::WalFile;
@@ -34,3 +35,4 @@ pub use history::{Branch, TimelineHistory};
 pub use lsn::Lsn;
 pub use segment::{Segment, SegmentSize};
 pub use timeline::Timeline;
+pub use xid::Xid;
