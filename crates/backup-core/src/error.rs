@@ -206,7 +206,8 @@ pub trait Classified: std::error::Error + Send + Sync + 'static {
 }
 
 /// An error with everything below it, in one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut below = error.source();
     while let Some(error) = below {

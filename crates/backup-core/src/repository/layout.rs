@@ -118,6 +118,12 @@ pub fn lease(stanza: &Stanza, name: &str) -> Result<Key, KeyError> {
     leases(stanza).key(&format!("{name}.json"))
 }
 
+/// All WAL of a stanza, by cluster.
+#[must_use]
+pub fn all_wal(stanza: &Stanza) -> Prefix {
+    folder(&format!("{stanza}/wal"))
+}
+
 /// All WAL of one cluster.
 #[must_use]
 pub fn wal(stanza: &Stanza, system: u64) -> Prefix {

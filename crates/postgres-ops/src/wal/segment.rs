@@ -86,11 +86,13 @@ impl Segment {
         if number < last { Some(Self::numbered(self.timeline, number + 1, size)) } else { None }
     }
 
-    fn number(self, size: SegmentSize) -> u64 {
+    /// Segments before it.
+    pub(crate) fn number(self, size: SegmentSize) -> u64 {
         u64::from(self.log) * size.per_log() + u64::from(self.part)
     }
 
-    fn numbered(timeline: Timeline, number: u64, size: SegmentSize) -> Self {
+    /// The segment with so many before it.
+    pub(crate) fn numbered(timeline: Timeline, number: u64, size: SegmentSize) -> Self {
         // A position has 64 bits, so both parts fit 32.
         let half = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         Self { timeline, log: half(number / size.per_log()), part: half(number % size.per_log()) }
@@ -100,6 +102,12 @@ impl Segment {
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{:08X}{:08X}", self.timeline, self.log, self.part)
+    }
+}
+
+impl serde::Serialize for Segment {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

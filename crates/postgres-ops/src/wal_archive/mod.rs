@@ -22,8 +22,13 @@
 mod absence;
 mod error;
 mod fetch;
+mod holdings;
 mod push;
+mod runs;
+mod survey;
 
 pub use error::WalArchiveError;
 pub use fetch::Fetched;
 pub use push::{PushReceipt, WalArchive};
+pub use runs::{Run, Runs};
+pub use survey::{HistoryState, RepositoryWal, TimelineWal, WalSurvey, survey_stanza};

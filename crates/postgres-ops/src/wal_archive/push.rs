@@ -191,7 +191,7 @@ async fn create(
 }
 
 /// The first bytes of an object, where its seal is.
-async fn beginning(repository: &Repository, key: &Key) -> Result<Vec<u8>, StoreError> {
+pub(super) async fn beginning(repository: &Repository, key: &Key) -> Result<Vec<u8>, StoreError> {
     let result = repository.store().get(key, Some(0..SEAL_WITHIN)).await?;
     result
         .body
