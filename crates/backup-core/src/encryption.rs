@@ -171,6 +171,15 @@ impl Identities {
         let identities = self.0.iter().map(|identity| identity as &dyn age::Identity);
         Decryptor::new_buffered(input)?.decrypt(identities)
     }
+
+    /// As [`Identities::decrypt`], of a file in which one can move.
+    pub(crate) fn decrypt_seekable<R: io::BufRead + io::Seek>(
+        &self,
+        input: R,
+    ) -> Result<impl Read + io::Seek + use<R>, DecryptError> {
+        let identities = self.0.iter().map(|identity| identity as &dyn age::Identity);
+        Decryptor::new_buffered(input)?.decrypt(identities)
+    }
 }
 
 impl fmt::Debug for Identities {

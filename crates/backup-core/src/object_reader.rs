@@ -15,6 +15,7 @@
 
 mod content;
 mod fetch;
+mod frames;
 mod queue;
 
 use std::fmt;
@@ -25,9 +26,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::encryption::Identities;
 use crate::error::Error;
+use crate::key::Key;
 use crate::manifest::{Manifest, ObjectEntry};
 use crate::replicas::Repositories;
 use crate::repository::layout;
+
+pub use frames::FrameReader;
 
 use content::Content;
 use fetch::Fetch;
@@ -57,17 +61,7 @@ impl Repositories {
         entry: &ObjectEntry,
         identities: &Identities,
     ) -> Result<ObjectReader, Error> {
-        let set = &manifest.set;
-        if !entry.recipients.is_empty()
-            && let Some(problem) = identities.problem(&entry.recipients)
-        {
-            return Err(Error::Key { set: set.clone(), problem });
-        }
-        let key = layout::object(&manifest.stanza, set, &entry.name).map_err(|error| Error::Damaged {
-            set: set.clone(),
-            object: entry.name.clone(),
-            problem: error.to_string(),
-        })?;
+        let (set, key) = (&manifest.set, key(manifest, entry, identities)?);
         let runtime = Handle::try_current().map_err(|error| Error::Internal { what: error.to_string() })?;
         let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
         let fetch = Fetch::new(self.clone(), set.clone(), entry.clone(), key);
@@ -77,6 +71,21 @@ impl Repositories {
             Content::new(set.clone(), entry.clone(), identities.clone(), sources, Queue::new(receiver));
         Ok(ObjectReader { object: entry.name.clone(), content, _fetching: fetching })
     }
+}
+
+/// Where an object lies, if it can be read with these keys.
+fn key(manifest: &Manifest, entry: &ObjectEntry, identities: &Identities) -> Result<Key, Error> {
+    let set = &manifest.set;
+    if !entry.recipients.is_empty()
+        && let Some(problem) = identities.problem(&entry.recipients)
+    {
+        return Err(Error::Key { set: set.clone(), problem });
+    }
+    layout::object(&manifest.stanza, set, &entry.name).map_err(|error| Error::Damaged {
+        set: set.clone(),
+        object: entry.name.clone(),
+        problem: error.to_string(),
+    })
 }
 
 impl Read for ObjectReader {

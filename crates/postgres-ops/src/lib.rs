@@ -9,8 +9,10 @@
 //! that half opens a file, a socket or a process.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod account;
 mod archive;
 mod client;
+pub mod cluster_restore;
 mod compare;
 mod dump;
 mod error;

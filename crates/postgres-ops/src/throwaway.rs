@@ -9,18 +9,17 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstay_backup_core::process::{self, Child, CommandRunner, CommandSpec, SystemRunner};
+use backstay_backup_core::process::{self, Child, CommandRunner, SystemRunner};
 use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
+use crate::account::{Account, command_as};
 use crate::error::Error;
 use crate::server::Server;
 use crate::tools::{Tool, ToolSearch, find_tool};
 
 /// Longest start of an empty server.
 const START: Duration = Duration::from_secs(60);
-/// Accounts that root may hand the server to, in order of preference.
-const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 /// Everything `initdb` says.
 const MOST_WORDS: usize = 1 << 20;
 
@@ -67,13 +66,6 @@ impl Drop for ScratchFolder {
     }
 }
 
-/// Who runs the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Account {
-    uid: u32,
-    gid: u32,
-}
-
 impl Throwaway {
     /// Makes and starts a server.
     ///
@@ -87,7 +79,7 @@ impl Throwaway {
         let finding =
             tokio::task::spawn_blocking(move || find_tool("initdb", major, "the server of the set", &search));
         let initdb = finding.await.map_err(|error| crate::client::lost_thread("initdb", &error))??;
-        let account = account().map_err(spawn_error)?;
+        let account = Account::for_servers().map_err(spawn_error)?;
         let folder = make_folder(&options.scratch, account).map_err(spawn_error)?;
         let data = folder.0.join("data");
         init(&initdb, &data, account).await?;
@@ -142,7 +134,7 @@ impl Throwaway {
 
 async fn init(initdb: &Tool, data: &Path, account: Option<Account>) -> Result<(), Error> {
     let arguments = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];
-    let spec = as_account(&initdb.path, account).args(arguments).arg(format!("--pgdata={}", data.display()));
+    let spec = command_as(&initdb.path, account).args(arguments).arg(format!("--pgdata={}", data.display()));
     let words = process::capture(&runner(), spec, MOST_WORDS, &CancellationToken::new()).await;
     words.map(|_| ()).map_err(|error| spawn_error(std::io::Error::other(error)))
 }
@@ -171,7 +163,7 @@ async fn launch(
         format!("shared_buffers={memory}MB"),
         format!("maintenance_work_mem={memory}MB"),
     ];
-    let mut spec = as_account(&initdb.folder().join("postgres"), account);
+    let mut spec = command_as(&initdb.folder().join("postgres"), account);
     spec =
         spec.arg("-D").arg(data).args(settings.iter().flat_map(|setting| ["-c".to_owned(), setting.clone()]));
     runner().spawn(spec).await.map_err(|error| spawn_error(std::io::Error::other(error)))
@@ -179,17 +171,6 @@ async fn launch(
 
 fn runner() -> SystemRunner {
     SystemRunner::new(&BTreeMap::new())
-}
-
-/// The program itself, or the same program under another account.
-fn as_account(program: &Path, account: Option<Account>) -> CommandSpec {
-    let spec = match account {
-        None => CommandSpec::new(program),
-        Some(Account { uid, gid }) => CommandSpec::new("/usr/bin/setpriv")
-            .args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()])
-            .arg(program),
-    };
-    spec.env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").directory("/")
 }
 
 fn make_folder(scratch: &Path, account: Option<Account>) -> std::io::Result<ScratchFolder> {
@@ -206,38 +187,6 @@ fn make_folder(scratch: &Path, account: Option<Account>) -> std::io::Result<Scra
     Ok(folder)
 }
 
-/// The account to run as; `None` keeps the own one, which only root may not.
-fn account() -> std::io::Result<Option<Account>> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
-    let accounts = std::fs::read_to_string("/etc/passwd")?;
-    ACCOUNTS
-        .iter()
-        .find_map(|name| find_account(&accounts, name))
-        .map(Some)
-        .ok_or_else(|| std::io::Error::other("no account postgres or nobody to run the test server"))
-}
-
-fn find_account(passwd: &str, name: &str) -> Option<Account> {
-    let fields =
-        passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name)?;
-    Some(Account { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
-}
-
 fn spawn_error(source: std::io::Error) -> Error {
     Error::Spawn { program: "the test server", source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accounts_are_found_by_whole_names() {
-        let passwd =
-            "root:x:0:0::/:/bin/sh\npostgresql:x:7:8::/:/bin/sh\npostgres:x:101:102::/:/bin/sh\nbroken\n";
-        assert_eq!(find_account(passwd, "postgres"), Some(Account { uid: 101, gid: 102 }));
-        assert_eq!(find_account(passwd, "nobody"), None);
-    }
 }

@@ -260,13 +260,13 @@ impl Running {
 
 /// What was wrong with the copies tried.
 #[derive(Default)]
-struct Failures {
+pub(super) struct Failures {
     unreachable: Option<Error>,
     problems: Vec<String>,
 }
 
 impl Failures {
-    fn store(&mut self, repository: &Repository, error: StoreError) {
+    pub(super) fn store(&mut self, repository: &Repository, error: StoreError) {
         if error.is_absent() {
             self.problems.push(format!("missing in repository {}", repository.name()));
             return;
@@ -275,13 +275,13 @@ impl Failures {
         self.unreachable.get_or_insert(repository.failed("read object", error));
     }
 
-    fn damaged(&mut self, repository: &Repository, problem: &str) {
+    pub(super) fn damaged(&mut self, repository: &Repository, problem: &str) {
         tracing::warn!(repository = repository.name(), problem, "damaged copy skipped");
         self.problems.push(format!("in repository {}: {problem}", repository.name()));
     }
 
     /// A store that could not be asked is named first: its copy may be good.
-    fn into_error(self, set: &SetId, object: &str) -> Error {
+    pub(super) fn into_error(self, set: &SetId, object: &str) -> Error {
         self.unreachable.unwrap_or_else(|| Error::Damaged {
             set: set.clone(),
             object: object.to_owned(),

@@ -1,0 +1,36 @@
+//! Restores the files of a cluster and recovers it to a moment.
+//!
+//! ```text
+//! plan   which set, which WAL, what is in the target already               reads only
+//! apply  packs ─▶ files, each block proven ─▶ settings ─▶ sync ─▶ pg_control, last of all
+//! start  the server replays WAL to the target; the receipt compares plan and outcome
+//! ```
+//!
+//! What is interrupted cannot be started and is completed by the same call ([`FilesPlan::apply`]). Nothing is written
+//! outside of the target and the directories that the plan names for tablespaces.
+
+mod apply;
+mod compare;
+mod configuration;
+mod control_file;
+mod durable;
+mod error;
+mod fetch_blocks;
+mod leftovers;
+mod marker;
+mod options;
+mod plan;
+mod roots;
+mod set_index;
+mod settings;
+mod stream_pack;
+mod target;
+mod work;
+
+pub use apply::FilesReceipt;
+pub use control_file::ServerNeeds;
+pub use error::ClusterRestoreError;
+pub use options::ClusterRestoreOptions;
+pub use plan::{FilesPlan, cluster_facts, plan_files};
+pub use settings::{RecoverySettings, StopAt, TargetAction, command_word};
+pub use target::{RestoreMode, TablespacePlan};
