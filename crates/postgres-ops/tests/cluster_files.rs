@@ -16,7 +16,7 @@ use backstay_postgres_ops::cluster_restore::{
     ClusterRestoreError, ClusterRestoreOptions, FilesPlan, FilesReceipt, RecoverySettings, RestoreMode,
     StopAt, plan_files,
 };
-use backstay_postgres_ops::physical::{ClusterPath, IndexLine};
+use backstay_postgres_ops::physical::{ClusterPath, IndexFile, IndexLine};
 use backstay_postgres_ops::wal::{Lsn, Timeline};
 use physical_sets::{SetMaker, contents_of, noise, repositories, sample};
 use serde_json::json;
@@ -193,72 +193,44 @@ async fn what_is_in_the_way_is_refused_and_left_as_it_is() {
     scene.plan(&other, &delta.clone().other_cluster(true)).await.unwrap();
 }
 
+/// A file of an index under another name.
+macro_rules! renamed {
+    ($from:literal, $to:literal) => {
+        |lines| file(lines, $from).path = ClusterPath::parse($to).unwrap()
+    };
+}
+
+fn file<'a>(lines: &'a mut [IndexLine], name: &str) -> &'a mut IndexFile {
+    let found = lines.iter_mut().find_map(|line| match line {
+        IndexLine::File(file) if file.path.to_string() == name => Some(file),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+type Tweak = fn(&mut Vec<IndexLine>);
+
+const LIES: [(&str, Tweak); 14] = [
+    ("is there twice", renamed!("base/1/1001", "base/1/1002")),
+    ("is below base/1/1002, a file", renamed!("base/1/1001", "base/1/1002/x")),
+    ("is a file and a directory", renamed!("base/1/1001", "pg_notify")),
+    ("has no global/pg_control", renamed!("global/pg_control", "global/other")),
+    ("sets hold no WAL", renamed!("base/1/1002", "pg_wal/000000010000000000000001")),
+    ("which no set holds", renamed!("base/1/1002", "standby.signal")),
+    ("of a tablespace that the set does not describe", renamed!("base/1/1002", "pg_tblspc/77/x")),
+    ("reaches beyond", |lines| file(lines, "base/5/2000.1").at += 1 << 30),
+    ("reaches beyond", |lines| file(lines, "base/5/2000.1").at = u64::MAX - 1),
+    ("overlaps", |lines| file(lines, "base/1/1002").at -= 600),
+    ("digests for", |lines| file(lines, "base/1/1002").blocks.clear()),
+    ("in pack 99", |lines| file(lines, "base/1/1002").pack = 99),
+    ("it is cut off", |lines| drop(lines.pop())),
+    ("holds", |lines| drop(lines.remove(20))),
+];
+
 #[tokio::test]
 async fn an_index_that_lies_is_refused_before_anything_is_made() {
-    fn file(lines: &mut [IndexLine], name: &str) -> Option<usize> {
-        lines.iter().position(|line| matches!(line, IndexLine::File(file) if file.path.to_string() == name))
-    }
-    fn change(
-        lines: &mut [IndexLine],
-        name: &str,
-        change: fn(&mut backstay_postgres_ops::physical::IndexFile),
-    ) {
-        let at = file(lines, name).unwrap();
-        let IndexLine::File(file) = &mut lines[at] else { unreachable!() };
-        change(file);
-    }
-    type Tweak = fn(&mut Vec<IndexLine>);
-    let lies: [(&str, Tweak); 14] = [
-        ("is there twice", |lines| {
-            change(lines, "base/1/1001", |file| file.path = ClusterPath::parse("base/1/1002").unwrap())
-        }),
-        ("is below base/1/1002, a file", |lines| {
-            change(lines, "base/1/1001", |file| file.path = ClusterPath::parse("base/1/1002/x").unwrap())
-        }),
-        ("is a file and a directory", |lines| {
-            change(lines, "base/1/1001", |file| file.path = ClusterPath::parse("pg_notify").unwrap())
-        }),
-        ("reaches beyond", |lines| {
-            change(lines, "base/5/2000.1", |file| {
-                file.at += 1 << 30;
-            })
-        }),
-        ("reaches beyond", |lines| {
-            change(lines, "base/5/2000.1", |file| {
-                file.at = u64::MAX - 1;
-            })
-        }),
-        ("overlaps", |lines| change(lines, "base/1/1002", |file| file.at -= 600)),
-        ("digests for", |lines| {
-            change(lines, "base/1/1002", |file| {
-                file.blocks.pop();
-            })
-        }),
-        ("in pack 99", |lines| change(lines, "base/1/1002", |file| file.pack = 99)),
-        ("has no global/pg_control", |lines| {
-            change(lines, "global/pg_control", |file| file.path = ClusterPath::parse("global/other").unwrap())
-        }),
-        ("sets hold no WAL", |lines| {
-            change(lines, "base/1/1002", |file| {
-                file.path = ClusterPath::parse("pg_wal/000000010000000000000001").unwrap()
-            })
-        }),
-        ("which no set holds", |lines| {
-            change(lines, "base/1/1002", |file| file.path = ClusterPath::parse("standby.signal").unwrap())
-        }),
-        ("of a tablespace that the set does not describe", |lines| {
-            change(lines, "base/1/1002", |file| file.path = ClusterPath::parse("pg_tblspc/77/x").unwrap())
-        }),
-        ("it is cut off", |lines| {
-            lines.pop();
-        }),
-        ("holds", |lines| {
-            let at = file(lines, "base/1/1002").unwrap();
-            lines.remove(at);
-        }),
-    ];
-    let mut scene = Scene::new().await;
-    for (expected, tweak) in lies {
+    let scene = Scene::new().await;
+    for (expected, tweak) in LIES {
         let mut maker = SetMaker::new(&scene.repositories);
         maker.tweak = tweak;
         let set = maker.make(&scene.source(), 10).await;
@@ -267,7 +239,6 @@ async fn an_index_that_lies_is_refused_before_anything_is_made() {
         assert_eq!(error.class(), Class::Data, "{error}");
         assert!(!scene.target().exists(), "{expected}");
     }
-    scene.identities = Identities::none();
 }
 
 #[tokio::test]

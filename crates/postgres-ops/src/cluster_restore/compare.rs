@@ -91,7 +91,7 @@ fn compare_one(
             Ok(_) => wrong.push(number),
             // A bad sector: writing the block anew is what helps.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-                wrong.push(number)
+                wrong.push(number);
             }
             Err(error) => return Err(failed(error)),
         }

@@ -5,31 +5,17 @@
 
 use serde::Serialize;
 
-use crate::wal::{Lsn, SystemId, Timeline};
+use crate::wal::SystemId;
 
 /// Versions of the file from 14 on.
 const VERSIONS: std::ops::RangeInclusive<u32> = 1300..=1899;
 /// Bytes up to the last field that is read.
 const LENGTH: usize = 204;
 
-/// State of a cluster that runs, or was killed.
-const IN_PRODUCTION: u32 = 6;
-/// State of a cluster that was shut down.
-const SHUT_DOWN: u32 = 1;
-
 /// What a control file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ControlFile {
     pub(crate) system: SystemId,
-    /// Version of the file's own layout; server programs need the same.
-    pub(crate) version: u32,
-    pub(crate) catalog: u32,
-    state: u32,
-    pub(crate) checkpoint: Lsn,
-    /// Timeline of the newest checkpoint.
-    pub(crate) timeline: Timeline,
-    /// Where recovery had come to, as far as it was noted; 0 outside of recovery.
-    pub(crate) recovered: Lsn,
     /// Settings that recovery with hot standby needs at least.
     pub(crate) needs: ServerNeeds,
 }
@@ -62,12 +48,6 @@ impl ControlFile {
         }
         Ok(Self {
             system: SystemId::new(u64_at(bytes, 0)),
-            version,
-            catalog: u32_at(bytes, 12),
-            state: u32_at(bytes, 16),
-            checkpoint: Lsn::new(u64_at(bytes, 32)),
-            timeline: Timeline::new(u32_at(bytes, 48)).ok_or("it is of timeline 0")?,
-            recovered: Lsn::new(u64_at(bytes, 136)),
             needs: ServerNeeds {
                 max_connections: u32_at(bytes, 180),
                 max_worker_processes: u32_at(bytes, 184),
@@ -76,16 +56,6 @@ impl ControlFile {
                 max_locks_per_transaction: u32_at(bytes, 196),
             },
         })
-    }
-
-    /// Whether the cluster is open for writing, or was when it was killed.
-    pub(crate) fn is_in_production(&self) -> bool {
-        self.state == IN_PRODUCTION
-    }
-
-    /// Whether it was shut down in an orderly way, out of recovery.
-    pub(crate) fn is_shut_down(&self) -> bool {
-        self.state == SHUT_DOWN
     }
 }
 

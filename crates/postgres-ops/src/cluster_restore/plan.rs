@@ -1,6 +1,6 @@
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backstay_backup_core::encryption::Identities;
@@ -88,7 +88,7 @@ pub async fn plan_files(
     options: &ClusterRestoreOptions,
 ) -> Result<FilesPlan, ClusterRestoreError> {
     let mut options = options.clone();
-    options.target = absolute(options.target)?;
+    options.target = absolute(&options.target)?;
     let facts = cluster_facts(manifest)?;
     let tablespaces = target::map_tablespaces(&options, &facts.tablespaces)?;
     let mode = target::examine(&options, &manifest.set, &facts, &tablespaces)?;
@@ -119,9 +119,9 @@ pub async fn plan_files(
 }
 
 /// The target as the server will know it. It stands in files that are text.
-fn absolute(target: PathBuf) -> Result<PathBuf, ClusterRestoreError> {
-    let failed = ClusterRestoreError::io("find", &target);
-    let whole = std::path::absolute(&target).map_err(failed)?;
+fn absolute(target: &Path) -> Result<PathBuf, ClusterRestoreError> {
+    let failed = ClusterRestoreError::io("find", target);
+    let whole = std::path::absolute(target).map_err(failed)?;
     if whole.to_str().is_none_or(|text| text.contains('\n')) || whole.file_name().is_none() {
         return Err(target::refusal(
             &whole,
