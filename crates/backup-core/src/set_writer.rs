@@ -234,6 +234,16 @@ pub struct SetReceipt {
     pub missing_in: Vec<(String, String)>,
 }
 
+/// An object that was stored, and its frames.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FramedObject {
+    /// What the manifest says of it.
+    pub entry: ObjectEntry,
+    /// Bytes of each frame as compressed, before encryption; all but the last hold [`DataPath::frame`] plain bytes.
+    pub frames: Vec<u32>,
+}
+
 /// A set being written.
 #[derive(Debug)]
 pub struct SetWriter {
@@ -288,6 +298,20 @@ impl SetWriter {
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send,
     {
+        self.framed_object(name, codec, input).await.map(|object| object.entry)
+    }
+
+    /// As [`SetWriter::object`]; says also where its frames ended up, so that some of them can be read alone.
+    ///
+    /// # Errors
+    /// As [`SetWriter::object`].
+    ///
+    /// # Cancel safety
+    /// As [`SetWriter::object`].
+    pub async fn framed_object<S>(&self, name: &str, codec: Codec, input: S) -> Result<FramedObject, Error>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send,
+    {
         let key = layout::object(&self.spec.stanza, &self.id, name)
             .map_err(|error| Error::Internal { what: error.to_string() })?;
         let content = Box::pin(self.machine.store(&self.members, &key, name, codec, input)).await?;
@@ -302,7 +326,7 @@ impl SetWriter {
         };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.insert(name.to_owned(), entry.clone());
-        Ok(entry)
+        Ok(FramedObject { entry, frames: content.frames })
     }
 
     /// Makes the set exist: checks the size of every object in every repository, then stores the manifest.

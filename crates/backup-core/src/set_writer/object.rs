@@ -47,6 +47,8 @@ pub(super) struct Machine {
 pub(super) struct Content {
     pub(super) plain: u64,
     pub(super) stored: Stored,
+    /// Bytes of each frame before encryption.
+    pub(super) frames: Vec<u32>,
 }
 
 /// A frame after compression. Its room is given back when its bytes are in a part.
@@ -54,6 +56,13 @@ struct Frame {
     plain: usize,
     data: Compressed,
     _room: FrameRoom,
+}
+
+impl Frame {
+    fn stored(&self) -> Result<u32, Error> {
+        let len = self.data.as_slice().len();
+        u32::try_from(len).map_err(|_| Error::Internal { what: format!("a frame of {len} bytes") })
+    }
 }
 
 /// A frame in the queue.
@@ -105,7 +114,13 @@ impl Machine {
     {
         let lanes = Lanes::new(members, key, &self.attributes, self.upload);
         let assembler = Assembler::new(&self.recipients).map_err(internal)?;
-        let mut sink = Sink { lanes, share: self.budget.share(), assembler: Some(assembler), plain: 0 };
+        let mut sink = Sink {
+            lanes,
+            share: self.budget.share(),
+            assembler: Some(assembler),
+            plain: 0,
+            frames: Vec::new(),
+        };
         let (sender, receiver) = mpsc::channel(self.depth);
         let fed = async {
             let source = |source| Error::Source { object: name.to_owned(), source };
@@ -173,6 +188,7 @@ struct Sink<'a> {
     /// Absent only while it is on a blocking thread.
     assembler: Option<Assembler>,
     plain: u64,
+    frames: Vec<u32>,
 }
 
 impl Sink<'_> {
@@ -184,6 +200,7 @@ impl Sink<'_> {
             };
             let frame = frame.map_err(internal)?;
             self.plain += frame.plain as u64;
+            self.frames.push(frame.stored()?);
             self.push(frame).await?;
         }
         Ok(())
@@ -229,7 +246,8 @@ impl Sink<'_> {
             self.pass_on().await?;
         }
         let rest = self.assembler().take_rest().map_or_else(Bytes::new, Part::freeze);
-        Ok((Content { plain: self.plain, stored: self.assembler().stored() }, rest))
+        let (plain, frames) = (self.plain, std::mem::take(&mut self.frames));
+        Ok((Content { plain, stored: self.assembler().stored(), frames }, rest))
     }
 
     async fn make_room(&mut self) {

@@ -154,3 +154,26 @@ async fn a_reader_dropped_early_ends_its_task() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_is_found_by_the_lengths_of_those_before_it() {
+    let store = memory();
+    let repositories = repositories(std::slice::from_ref(&store), 1).await;
+    let writer = SetWriter::begin(&repositories, spec(Recipients::none()), small_path()).await.unwrap();
+    let plain = content(10_500, 7);
+    let object = writer.framed_object("a", Codec::Zstd, chunks(&plain, 777)).await.unwrap();
+    assert_eq!(object.frames.len(), 11, "frames of 1000 plain bytes");
+    let key = layout::object(&stanza(), writer.id(), "a").unwrap();
+    let stored: Vec<_> = store.get(&key, None).await.unwrap().body.try_collect().await.unwrap();
+    let mut rest = &stored.concat()[..];
+    for (frame, expected) in object.frames.iter().zip(plain.chunks(1000)) {
+        let (bytes, after) = rest.split_at(*frame as usize);
+        assert_eq!(zstd::bulk::decompress(bytes, 1000).unwrap(), expected);
+        rest = after;
+    }
+    assert!(rest.is_empty());
+    let recipients = identity().1.recipients();
+    let writer = SetWriter::begin(&repositories, spec(recipients), small_path()).await.unwrap();
+    let sealed = writer.framed_object("a", Codec::Zstd, chunks(&plain, 777)).await.unwrap();
+    assert_eq!(sealed.frames, object.frames, "counted before encryption");
+}
