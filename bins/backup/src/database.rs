@@ -68,7 +68,7 @@ pub struct Args {
     postgres: PostgresArgs,
 }
 
-fn annotation(text: &str) -> Result<(String, String), String> {
+pub(crate) fn annotation(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -120,6 +120,9 @@ pub enum Error {
         /// What was compared and what differs.
         comparison: Box<crate::compare::Comparison>,
     },
+    /// A cluster was not backed up.
+    #[error(transparent)]
+    ClusterBackup(#[from] crate::physical::BackupError),
     /// A secret of the connection cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -145,6 +148,7 @@ impl Error {
             Self::Tool { class, .. } => *class,
             Self::Archive { .. } | Self::NotEqual { .. } => Class::Data,
             Self::Target { .. } => Class::Conflict,
+            Self::ClusterBackup(error) => error.class(),
             Self::Secret(error) => error.class(),
             Self::Repository(error) => error.class(),
         }
@@ -206,6 +210,7 @@ impl Classified for Error {
             }
             Self::Query { .. } | Self::Tool { .. } | Self::Spawn { .. } => return None,
             Self::Connect(error) => return error.hint(),
+            Self::ClusterBackup(error) => return error.hint(),
             Self::Secret(error) => return error.hint(),
             Self::Repository(error) => return error.hint(),
         };

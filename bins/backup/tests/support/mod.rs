@@ -10,11 +10,18 @@ pub use bench::{Bench, Ended, files, flip_a_bit, until};
 pub use bucket::{Bucket, address};
 
 /// The programs of this package.
-pub const PROGRAMS: [&str; 5] =
-    ["backup-database", "check-storage", "list-backups", "prune-backups", "verify-backups"];
+pub const PROGRAMS: [&str; 6] = [
+    "backup-cluster",
+    "backup-database",
+    "check-storage",
+    "list-backups",
+    "prune-backups",
+    "verify-backups",
+];
 
 pub fn path(program: &str) -> &'static str {
     match program {
+        "backup-cluster" => env!("CARGO_BIN_EXE_backup-cluster"),
         "backup-database" => env!("CARGO_BIN_EXE_backup-database"),
         "check-storage" => env!("CARGO_BIN_EXE_check-storage"),
         "list-backups" => env!("CARGO_BIN_EXE_list-backups"),

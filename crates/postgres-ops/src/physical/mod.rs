@@ -10,10 +10,21 @@
 //! A set holds no WAL. It is committed only when every segment that makes it consistent is in the WAL archive, and its
 //! facts name them.
 
+mod backup;
+pub mod control;
 mod facts;
 mod index;
+pub mod manifest_file;
+pub mod page;
 mod path;
+pub mod rules;
+pub mod scan;
 
+pub use backup::{
+    BackupError, BackupOptions, ClusterBackupPlan, ClusterBackupReport, backup_cluster, check_cluster,
+    plan_cluster_backup,
+};
+pub use control::ControlFile;
 pub use facts::{ClusterFacts, CorruptPage, Tablespace, WalRange};
 pub use index::{BLOCK, BlockDigest, IndexDirectory, IndexEnd, IndexFile, IndexLine, IndexPack};
 pub use path::{ClusterPath, ClusterPathError};

@@ -23,6 +23,7 @@ mod absence;
 mod error;
 mod fetch;
 mod holdings;
+mod presence;
 mod push;
 mod runs;
 mod survey;
