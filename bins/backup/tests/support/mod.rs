@@ -10,14 +10,8 @@ pub use bench::{Bench, Ended, files, flip_a_bit, until};
 pub use bucket::{Bucket, address};
 
 /// The programs of this package.
-pub const PROGRAMS: [&str; 6] = [
-    "backup-cluster",
-    "backup-database",
-    "check-storage",
-    "list-backups",
-    "prune-backups",
-    "verify-backups",
-];
+pub const PROGRAMS: [&str; 6] =
+    ["backup-cluster", "backup-database", "check-storage", "list-backups", "prune-backups", "verify-backups"];
 
 pub fn path(program: &str) -> &'static str {
     match program {
