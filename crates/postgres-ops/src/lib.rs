@@ -23,6 +23,7 @@ mod inspect;
 mod login;
 mod passfile;
 pub mod physical;
+pub mod recovery;
 mod relation;
 mod restore;
 mod restore_test;

@@ -21,7 +21,7 @@ mod payload;
 mod reader;
 mod record;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod transaction;
 
 pub use event::{Event, Outcome, Record, RecordSpan, Transaction};

@@ -21,6 +21,9 @@ pub struct RecordReader {
     end: Option<LogEnd>,
 }
 
+/// What is called for each record: where it stands, and what it says if it is one of those that say something.
+type Visit<'a> = dyn FnMut(RecordSpan, Option<Record>) + 'a;
+
 /// Where reading goes on within a segment.
 enum Next {
     /// At this offset of the page.
@@ -101,6 +104,14 @@ impl RecordReader {
     /// # Errors
     /// [`WalError`] when the bytes are no segment, or not the one that follows; nothing is read then.
     pub fn read(&mut self, segment: &[u8], visit: &mut dyn FnMut(Record)) -> Result<Progress, WalError> {
+        self.read_all(segment, &mut |_, record| record.into_iter().for_each(&mut *visit))
+    }
+
+    /// As [`RecordReader::read`], and calls back for every other record too.
+    ///
+    /// # Errors
+    /// As [`RecordReader::read`].
+    pub fn read_all(&mut self, segment: &[u8], visit: &mut Visit<'_>) -> Result<Progress, WalError> {
         if let Some(end) = self.end {
             return Ok(Progress::End(end));
         }
@@ -145,7 +156,7 @@ impl RecordReader {
         log: &mut Log,
         start: Lsn,
         segment: &[u8],
-        visit: &mut dyn FnMut(Record),
+        visit: &mut Visit<'_>,
     ) -> Result<(), Flaw> {
         let mut at = start;
         for page in segment.chunks(log.geometry.page) {
@@ -172,7 +183,7 @@ impl RecordReader {
         at: Lsn,
         header: &PageHeader,
         page: &[u8],
-        visit: &mut dyn FnMut(Record),
+        visit: &mut Visit<'_>,
     ) -> Result<Next, Flaw> {
         let mut offset = match self.continued(log, at, header, page, visit)? {
             Next::Here(offset) => offset,
@@ -209,7 +220,7 @@ impl RecordReader {
         at: Lsn,
         header: &PageHeader,
         page: &[u8],
-        visit: &mut dyn FnMut(Record),
+        visit: &mut Visit<'_>,
     ) -> Result<Next, Flaw> {
         let room = page.len() - header.length;
         let remaining = header.remaining as usize;
@@ -243,7 +254,7 @@ impl RecordReader {
     }
 
     /// Checks the record that is complete, and tells about it.
-    fn finish(&mut self, log: &Log, end: u64, visit: &mut dyn FnMut(Record)) -> Result<Kind, Flaw> {
+    fn finish(&mut self, log: &Log, end: u64, visit: &mut Visit<'_>) -> Result<Kind, Flaw> {
         let assembly = self.assembly.take().ok_or(Flaw::Record("it was not begun"))?;
         let (start, timeline) = (assembly.start, assembly.timeline);
         let (kind, event) = assembly.finish(log.geometry.major)?;
@@ -251,9 +262,7 @@ impl RecordReader {
         let end = if kind.is_switch() { end.next_multiple_of(size) } else { end };
         let span = RecordSpan { start, end: Lsn::new(end) };
         self.last = Some(span);
-        if let Some(event) = event {
-            visit(Record { span, timeline, event });
-        }
+        visit(span, event.map(|event| Record { span, timeline, event }));
         Ok(kind)
     }
 }
