@@ -4,6 +4,7 @@
 #   scripts/setup.sh                  system packages; under a second when nothing is missing
 #   scripts/setup.sh --postgres 17    also a private copy of PostgreSQL 17 (also: 14, 15, 16, 18) below the cache directory
 #   scripts/setup.sh --moto           also the independent AWS server (scripts/setup-moto.sh)
+#   scripts/setup.sh --pgbackrest     also the peer of the benchmarks: the distribution's pgBackRest, and a newer one privately
 #
 # Runs without questions, may be run any number of times, also twice at once. Services that come with a package
 # are neither started nor enabled, and no system cluster is made. Exit codes: 0 ready, 1 failed, 2 root or an
@@ -12,6 +13,7 @@ set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+pgbackrest= # whether the peer of the benchmarks is wanted
 marker="# placed by the Backstay setup while it installs packages"
 apt_flags=(-o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=600)
 
@@ -59,6 +61,8 @@ python3 python3
 /etc/ssl/certs/ca-certificates.crt ca-certificates
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 TABLE
+  # The distribution's pgBackRest speaks to S3 through TLS only.
+  if [ -n "$pgbackrest" ]; then printf '%s\n' 'pgbackrest pgbackrest' 'stunnel4 stunnel4' 'openssl openssl'; fi
 }
 
 missing_packages() {
@@ -105,7 +109,7 @@ disable_new_services() {
   local package
   for package in "$@"; do
     case $package in
-      redis-server | postgresql)
+      redis-server | postgresql | stunnel4)
         systemctl disable --now "$package.service" >/dev/null 2>&1 || true
         say "$package.service is left disabled; the tests start their own servers" ;;
     esac
@@ -320,7 +324,50 @@ setup_postgres() {
   )
 }
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+# --- a newer pgBackRest than the distribution's -------------------------------------------------------------------
+
+# The program with the libraries it came with; of those, PostgreSQL's client library brings most.
+unpack_pgbackrest_debs() {
+  local work=$1 deb
+  mkdir "$work/all" "$work/tree" "$work/tree/bin" "$work/tree/lib"
+  for deb in "$work"/apt/cache/archives/*.deb; do dpkg-deb -x "$deb" "$work/all"; done
+  mv "$work/all/usr/bin/pgbackrest" "$work/tree/bin/"
+  find "$work/all" -name '*.so*' -path '*/lib/*-linux-*' ! -path '*/lib/*-linux-*/*/*' -exec cp -an -t "$work/tree/lib" {} +
+}
+
+# Fetches the newest one that the suites give, once. A suite that no longer gives one is no failure: the benchmarks
+# then say that the peer is missing.
+setup_newer_pgbackrest() {
+  local root suite version
+  root=$(cache_root)/pgbackrest
+  mkdir -p "$root"
+  (
+    exec 9>"$root/.lock"
+    flock 9
+    if compgen -G "$root/2.*/bin/pgbackrest" >/dev/null; then exit 0; fi
+    rm -rf "$root"/.new.* # of runs that were killed; the lock says none is alive
+    work=$(mktemp -d "$root/.new.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    for suite in sid trixie; do
+      say "fetching pgBackRest of $suite (about 35 MB to download, once)"
+      rm -rf "${work:?}"/*
+      download_debs "$suite" "$work" pgbackrest || { say "suite $suite gives no pgBackRest that can be had here"; continue; }
+      unpack_pgbackrest_debs "$work"
+      version=$(basename "$work"/apt/cache/archives/pgbackrest_*.deb | sed -E 's/^pgbackrest_([0-9.]+).*/\1/')
+      patch_programs "$work/tree" "$root/$version" bin lib
+      chmod -R u+rwX,go+rX,go-w "$work/tree"
+      mv -T "$work/tree" "$root/$version"
+      if "$root/$version/bin/pgbackrest" version >&2; then say "pgBackRest $version is ready"; exit 0; fi
+      rm -rf "${root:?}/$version"
+      say "pgBackRest $version of $suite does not run on this machine"
+    done
+    say "warning: no newer pgBackRest could be had; the benchmarks run without it and say so"
+  )
+}
+
+usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 main() {
   local majors=() moto=
@@ -334,6 +381,7 @@ main() {
           *) usage >&2; die "--postgres takes one of 14, 15, 16, 17, 18" 2 ;;
         esac ;;
       --moto) moto=yes ;;
+      --pgbackrest) pgbackrest=yes ;;
       -h | --help) usage; exit 0 ;;
       *) usage >&2; die "unknown argument: $1" 2 ;;
     esac
@@ -342,6 +390,7 @@ main() {
   setup_packages
   local major
   for major in "${majors[@]}"; do setup_postgres "$major"; done
+  if [ -n "$pgbackrest" ]; then setup_newer_pgbackrest; fi
   if [ -n "$moto" ]; then
     [ -x "$here/setup-moto.sh" ] || die "scripts/setup-moto.sh is not there"
     "$here/setup-moto.sh"
