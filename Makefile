@@ -7,8 +7,13 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/backstay/targe
 STORE ?= local
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
+BENCH ?= logical
+BENCH_FLAGS ?=
+BENCH_PACKAGES := $(patsubst %,-p backstay-%,$(notdir $(wildcard bins/*)))
+# `make bench BENCH=wal WAL_RUS=--wal-rus` also builds that peer, in a quarter of an hour.
+WAL_RUS ?=
 
-.PHONY: help demo test check deny bench soak fuzz setup setup-tests doc schema
+.PHONY: help demo test check deny bench soak fuzz setup setup-tests setup-bench doc schema
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -33,10 +38,10 @@ deny:
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check licenses bans sources
 
-## make bench    beside the tools one would use otherwise; results go to docs/benchmarks.md by hand
-bench: setup
-	cargo build --release -p backstay-backup -p backstay-restore -p backstay-benches
-	cargo run --quiet --release -p backstay-benches --bin logical -- $(BENCH_FLAGS)
+## make bench    beside the tools one would use otherwise (BENCH=logical, physical, wal or fault-matrix)
+bench: setup-bench
+	cargo build --release $(BENCH_PACKAGES) -p backstay-benches
+	cargo run --quiet --release -p backstay-benches --bin $(BENCH) -- $(BENCH_FLAGS)
 
 ## make soak     long runs: hundreds of kills, tens of thousands of flipped bits, every fault at every call
 soak: setup-tests
@@ -44,6 +49,10 @@ soak: setup-tests
 
 setup:
 	@scripts/setup.sh
+
+# The peers of the logical benchmark come with PostgreSQL.
+setup-bench:
+	@scripts/setup.sh $(if $(filter logical,$(BENCH)),,--pgbackrest $(WAL_RUS))
 
 setup-tests:
 	@scripts/setup.sh --postgres 17 --postgres 18 --moto

@@ -4,7 +4,8 @@
 #   scripts/setup.sh                  system packages; under a second when nothing is missing
 #   scripts/setup.sh --postgres 17    also a private copy of PostgreSQL 17 (also: 14, 15, 16, 18) below the cache directory
 #   scripts/setup.sh --moto           also the independent AWS server (scripts/setup-moto.sh)
-#   scripts/setup.sh --pgbackrest     also the peer of the benchmarks: the distribution's pgBackRest, and a newer one privately
+#   scripts/setup.sh --pgbackrest     also the peer of the benchmarks: pgBackRest of the distribution, and a newer one
+#   scripts/setup.sh --wal-rus        also the other peer, built from the crate registry
 #
 # Runs without questions, may be run any number of times, also twice at once. Services that come with a package
 # are neither started nor enabled, and no system cluster is made. Exit codes: 0 ready, 1 failed, 2 root or an
@@ -367,10 +368,26 @@ setup_newer_pgbackrest() {
   )
 }
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+# wal-rus is built from the crate registry: 13 minutes of CPU time, once. Not with its own lock file, because a mirror
+# may lack what that names. A failure leaves the benchmarks without it.
+setup_wal_rus() {
+  local root version=0.4.1
+  root=$(cache_root)/wal-rus
+  [ ! -x "$root/bin/walrus" ] || return 0
+  say "building wal-rus $version into $root (about a quarter of an hour, once)"
+  mkdir -p "$root"
+  if CARGO_TARGET_DIR=$root/target nice cargo install --quiet wal-rus --version "$version" --root "$root" >&2; then
+    say "wal-rus $version is ready"
+  else
+    say "warning: wal-rus could not be built; the benchmarks run without it and say so"
+  fi
+  rm -rf "${root:?}/target"
+}
+
+usage() { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 main() {
-  local majors=() moto=
+  local majors=() moto= wal_rus=
   while [ $# -gt 0 ]; do
     case $1 in
       --postgres | --postgres=*)
@@ -382,6 +399,7 @@ main() {
         esac ;;
       --moto) moto=yes ;;
       --pgbackrest) pgbackrest=yes ;;
+      --wal-rus) wal_rus=yes ;;
       -h | --help) usage; exit 0 ;;
       *) usage >&2; die "unknown argument: $1" 2 ;;
     esac
@@ -391,6 +409,7 @@ main() {
   local major
   for major in "${majors[@]}"; do setup_postgres "$major"; done
   if [ -n "$pgbackrest" ]; then setup_newer_pgbackrest; fi
+  if [ -n "$wal_rus" ]; then setup_wal_rus; fi
   if [ -n "$moto" ]; then
     [ -x "$here/setup-moto.sh" ] || die "scripts/setup-moto.sh is not there"
     "$here/setup-moto.sh"

@@ -1,22 +1,23 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::bars::median;
 use crate::measure::{Measured, Variant};
 
 /// Medians of all variants as Markdown; ratios of wall times are taken round by round against each of `against`.
 #[must_use]
 pub fn table(variants: &[Variant], results: &[Vec<Measured>], against: &[usize]) -> String {
-    let mut text = "| variant | wall s (min–max) | CPU s client+server | peak MiB | MB written |".to_owned();
+    let mut text = "| variant | wall s (min–max) | CPU s client+server | peak MiB of a process / of all | MB written | others' CPU |".to_owned();
     for &other in against {
         let _ = write!(text, " × {} |", variants[other].name);
     }
-    text.push_str("\n|---|---|---|---|---|");
+    text.push_str("\n|---|---|---|---|---|---|");
     text.push_str(&"---|".repeat(against.len()));
     for (variant, runs) in variants.iter().zip(results) {
         let walls = seconds(runs, |run| run.wall);
         let _ = write!(
             text,
-            "\n| {} | {:.2} ({:.2}–{:.2}) | {:.1}+{:.1} | {:.0} | {:.1} |",
+            "\n| {} | {:.2} ({:.2}–{:.2}) | {:.1}+{:.1} | {:.0} / {:.0} | {:.1} | {:.2} |",
             variant.name,
             median(&walls),
             walls.iter().copied().fold(f64::INFINITY, f64::min),
@@ -24,7 +25,9 @@ pub fn table(variants: &[Variant], results: &[Vec<Measured>], against: &[usize])
             median(&seconds(runs, |run| run.client_cpu)),
             median(&seconds(runs, |run| run.server_cpu)),
             mebibytes(runs.iter().map(|run| run.peak).max().unwrap_or(0)),
+            mebibytes(runs.iter().map(|run| run.together).max().unwrap_or(0)),
             median(&runs.iter().map(|run| megabytes(run.size)).collect::<Vec<_>>()),
+            median(&runs.iter().map(|run| run.others).collect::<Vec<_>>()),
         );
         for &other in against {
             let ratios: Vec<f64> = runs
@@ -40,16 +43,6 @@ pub fn table(variants: &[Variant], results: &[Vec<Measured>], against: &[usize])
 
 fn seconds(runs: &[Measured], of: impl Fn(&Measured) -> Duration) -> Vec<f64> {
     runs.iter().map(|run| of(run).as_secs_f64()).collect()
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        odd if odd % 2 == 1 => sorted[odd / 2],
-        even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes in a table need three digits")]

@@ -13,7 +13,7 @@ use crate::{Account, Error, Result};
 const SYSTEM_CACHE: &str = "/var/cache/backstay";
 
 /// The directories that may hold something, best first.
-pub(crate) fn candidates() -> Vec<PathBuf> {
+pub fn candidates() -> Vec<PathBuf> {
     let user = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())

@@ -38,6 +38,7 @@ mod scratch;
 pub mod s3;
 
 pub use account::Account;
+pub use cache::candidates as cache_directories;
 pub use error::Error;
 pub use guard::ProcessGuard;
 pub use ports::PortLease;
