@@ -128,6 +128,7 @@ pub fn behaviours() -> Vec<Behaviour> {
             increments_are_never_lost;
         anything: listing:
             listings_are_sorted_and_complete
+            listings_begin_behind_a_key
             listings_stay_in_their_folder
             listings_show_every_change_at_once
             long_listings_have_neither_gaps_nor_repetitions

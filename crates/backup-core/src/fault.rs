@@ -206,11 +206,19 @@ impl ObjectStore for Fault {
     }
 
     fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
-        let prefix = prefix.clone();
+        self.list_after(prefix, None)
+    }
+
+    fn list_after(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        let (prefix, after) = (prefix.clone(), after.cloned());
         stream::once(async move {
             let fate = self.begin(Operation::List, prefix.as_str(), 0).await?;
             fate.end(Ok(()))?;
-            let listing = self.store.list(&prefix);
+            let listing = self.store.list_after(&prefix, after.as_ref());
             Ok::<_, StoreError>(match fate.mishap {
                 Some(Mishap::Cut { after, loud }) => {
                     let items = usize::try_from(after).unwrap_or(usize::MAX);

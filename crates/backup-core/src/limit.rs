@@ -156,7 +156,15 @@ impl ObjectStore for Limit {
     }
 
     fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
-        stream::unfold(self.store.list(prefix), |mut inner| async {
+        self.list_after(prefix, None)
+    }
+
+    fn list_after(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        stream::unfold(self.store.list_after(prefix, after), |mut inner| async {
             let meta = self.call(0, inner.next()).await?;
             Some((meta, inner))
         })

@@ -170,13 +170,16 @@ impl ObjectStore for LocalStore {
         .await
     }
 
-    fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
-        let begin = (None::<Walk>, prefix.clone());
-        let pages = stream::try_unfold(Some(begin), move |state| async move {
-            let Some((walk, prefix)) = state else { return Ok(None) };
-            let (page, walk) = self.page(walk, &prefix).await?;
-            let page = stream::iter(page.into_iter().map(Ok::<_, StoreError>));
-            Ok(Some((page, walk.map(|walk| (Some(walk), prefix)))))
+    fn list_after(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        let state = Listing { prefix: prefix.clone(), after: after.cloned(), walk: None };
+        let pages = stream::try_unfold(Some(state), move |listing| async move {
+            let Some(listing) = listing else { return Ok(None) };
+            let (page, rest) = self.page(listing).await?;
+            Ok(Some((stream::iter(page.into_iter().map(Ok::<_, StoreError>)), rest)))
         });
         pages.try_flatten().boxed()
     }
@@ -292,16 +295,11 @@ impl Multipart for LocalStore {
 }
 
 impl LocalStore {
-    /// The next objects of a walk, and the walk if it goes on.
-    async fn page(
-        &self,
-        walk: Option<Walk>,
-        prefix: &Prefix,
-    ) -> Result<(Vec<ObjectMeta>, Option<Walk>), StoreError> {
-        let (root, prefix) = (Arc::clone(&self.root), prefix.clone());
+    /// The next objects of a listing, and the listing if it goes on.
+    async fn page(&self, listing: Listing) -> Result<(Vec<ObjectMeta>, Option<Listing>), StoreError> {
+        let (root, prefix) = (Arc::clone(&self.root), listing.prefix.clone());
         blocking("list", prefix.as_str().to_owned(), move || {
-            next_page(&root, &prefix, walk)
-                .map_err(|trouble| trouble.of("list", prefix.as_str(), root.path()))
+            next_page(&root, listing).map_err(|trouble| trouble.of("list", prefix.as_str(), root.path()))
         })
         .await
     }
@@ -309,14 +307,18 @@ impl LocalStore {
 
 const NO_UPLOAD: Trouble = Trouble::Refused("no such upload");
 
-fn next_page(
-    root: &Root,
-    prefix: &Prefix,
+/// A listing under way; the walk begins with its first page.
+struct Listing {
+    prefix: Prefix,
+    after: Option<Key>,
     walk: Option<Walk>,
-) -> Result<(Vec<ObjectMeta>, Option<Walk>), Trouble> {
+}
+
+fn next_page(root: &Root, listing: Listing) -> Result<(Vec<ObjectMeta>, Option<Listing>), Trouble> {
+    let Listing { prefix, after, walk } = listing;
     let mut walk = match walk {
         Some(walk) => walk,
-        None => Walk::begin(root, prefix)?,
+        None => Walk::begin(root, &prefix, after.as_ref())?,
     };
     let mut page = Vec::new();
     while page.len() < PAGE {
@@ -330,11 +332,11 @@ fn next_page(
             }
         }
     }
-    Ok((page, Some(walk)))
+    Ok((page, Some(Listing { prefix, after, walk: Some(walk) })))
 }
 
 fn uploads(root: &Root, prefix: &Prefix) -> Result<Vec<PendingUpload>, Trouble> {
-    let mut walk = Walk::begin(root, prefix)?;
+    let mut walk = Walk::begin(root, prefix, None)?;
     let mut uploads = Vec::new();
     while let Some(found) = walk.next()? {
         if let Found::Upload(upload) = found {

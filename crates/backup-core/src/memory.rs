@@ -208,9 +208,13 @@ impl ObjectStore for MemoryStore {
         }
     }
 
-    fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
-        let prefix = prefix.clone();
-        let pages = stream::unfold(Some(None::<Key>), move |after| {
+    fn list_after(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        let (prefix, after) = (prefix.clone(), after.cloned());
+        let pages = stream::unfold(Some(after), move |after| {
             let page = after.map(|last| self.page(&prefix, last.as_ref()));
             async move {
                 let page = page?;

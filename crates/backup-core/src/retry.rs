@@ -204,8 +204,16 @@ impl ObjectStore for Retry {
     }
 
     fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
-        let listing =
-            Listing { retry: self, prefix: prefix.clone(), inner: None, last: None, tries: self.tries() };
+        self.list_after(prefix, None)
+    }
+
+    fn list_after(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        let (prefix, last) = (prefix.clone(), after.cloned());
+        let listing = Listing { retry: self, prefix, inner: None, last, tries: self.tries() };
         stream::unfold(Some(listing), |listing| async {
             match listing?.next().await {
                 Ok(Some((meta, listing))) => Some((Ok(meta), Some(listing))),
@@ -296,7 +304,7 @@ impl Multipart for Retry {
     }
 }
 
-/// A listing that begins again after a failure and skips what it has already delivered.
+/// A listing that goes on after a failure behind what it has already delivered.
 struct Listing<'a> {
     retry: &'a Retry,
     prefix: Prefix,
@@ -308,7 +316,8 @@ struct Listing<'a> {
 impl Listing<'_> {
     async fn next(mut self) -> Result<Option<(ObjectMeta, Self)>, StoreError> {
         loop {
-            let inner = self.inner.get_or_insert_with(|| self.retry.store.list(&self.prefix));
+            let after = self.last.as_ref();
+            let inner = self.inner.get_or_insert_with(|| self.retry.store.list_after(&self.prefix, after));
             match inner.next().await {
                 None => return Ok(None),
                 Some(Ok(meta)) if self.last.as_ref().is_some_and(|last| meta.key <= *last) => {}

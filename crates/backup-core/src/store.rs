@@ -66,7 +66,16 @@ pub trait ObjectStore: Multipart + fmt::Debug + Send + Sync + 'static {
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StoreError>;
 
     /// All objects below a prefix in ascending key order, page by page as the stream is read.
-    fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>>;
+    fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        self.list_after(prefix, None)
+    }
+
+    /// [`ObjectStore::list`], beginning behind a key, which need not exist: what comes before it costs nothing.
+    fn list_after(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>>;
 
     /// Deletes an object; deleting an absent one succeeds.
     ///

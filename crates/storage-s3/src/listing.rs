@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use aws_sdk_s3::types::{EncodingType, MultipartUpload, Object};
 use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::store::{ETag, ObjectMeta, PendingUpload, StoreError, UploadId};
-use futures::StreamExt as _;
+use futures::future::ready;
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::errors::{Failure, Target};
 use crate::store::S3Store;
@@ -18,16 +19,22 @@ use crate::time::from_sdk;
 
 /// Where a listing stands.
 enum Cursor {
-    Start,
+    /// Behind this name, where there is one.
+    Start(Option<String>),
     After(String),
     End,
 }
 
 impl S3Store {
-    /// All objects below the prefix; one page of at most 1,000 keys is in memory at a time.
-    pub(crate) fn pages(&self, prefix: Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
-        let start = (VecDeque::new(), Cursor::Start, prefix);
-        stream::try_unfold(start, move |(mut page, mut cursor, prefix)| async move {
+    /// All objects below the prefix and behind a key; one page of at most 1,000 keys is in memory at a time.
+    pub(crate) fn pages(
+        &self,
+        prefix: Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        let start = (VecDeque::new(), Cursor::Start(after.map(|key| self.full_key(key))), prefix);
+        let after = after.cloned();
+        let pages = stream::try_unfold(start, move |(mut page, mut cursor, prefix)| async move {
             loop {
                 if let Some(meta) = page.pop_front() {
                     return Ok(Some((meta, (page, cursor, prefix))));
@@ -40,8 +47,11 @@ impl S3Store {
                     .await
                     .map_err(|failure| self.error(failure, "list", Target::Prefix(&prefix)))?;
             }
-        })
-        .boxed()
+        });
+        // For services that do not know `start-after`.
+        pages
+            .try_filter(move |meta: &ObjectMeta| ready(after.as_ref().is_none_or(|after| meta.key > *after)))
+            .boxed()
     }
 
     async fn page(
@@ -57,9 +67,11 @@ impl S3Store {
             .bucket(&options.bucket)
             .prefix(format!("{}{}", options.prefix.as_str(), prefix.as_str()))
             .encoding_type(EncodingType::Url);
-        if let Cursor::After(token) = cursor {
-            call = call.continuation_token(token);
-        }
+        call = match cursor {
+            Cursor::Start(Some(name)) => call.start_after(name),
+            Cursor::After(token) => call.continuation_token(token),
+            Cursor::Start(None) | Cursor::End => call,
+        };
         let reply = self.call(0, call.send()).await?;
         let encoded = reply.encoding_type() == Some(&EncodingType::Url);
         let page = reply

@@ -258,8 +258,12 @@ impl ObjectStore for S3Store {
         }
     }
 
-    fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
-        self.pages(prefix.clone())
+    fn list_after(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        self.pages(prefix.clone(), after)
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {

@@ -135,10 +135,14 @@ impl ObjectStore for Liar {
         Ok(if self.lies(Lie::NoTags) { ObjectMeta { etag: None, ..meta } } else { meta })
     }
 
-    fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
-        let prefix = prefix.clone();
+    fn list_after(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        let (prefix, after) = (prefix.clone(), after.cloned());
         let listing = async move {
-            let mut all: Vec<_> = self.truth.list(&prefix).collect().await;
+            let mut all: Vec<_> = self.truth.list_after(&prefix, after.as_ref()).collect().await;
             if self.lies(Lie::Backwards) {
                 all.reverse();
             }

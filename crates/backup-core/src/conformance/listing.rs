@@ -38,6 +38,24 @@ pub(super) async fn listings_are_sorted_and_complete(bench: Bench) -> Verdict {
     Ok(())
 }
 
+pub(super) async fn listings_begin_behind_a_key(bench: Bench) -> Verdict {
+    for name in TRICKY {
+        bench.given(name, name).await?;
+    }
+    let mut sorted = TRICKY.to_vec();
+    sorted.sort_unstable();
+    // Keys that exist, and keys between, before and behind them.
+    for after in TRICKY.into_iter().chain(["0", "a/", "a/y", "a/y/zz", "a/z", "a.b.c", "a.b.c/e", "zzz"]) {
+        let after = after.trim_end_matches('/');
+        let listing = bench.store.list_after(&bench.folder, Some(&bench.key(after)));
+        let listing: Vec<_> = listing.try_collect().await.map_err(|error| format!("{error:?}"))?;
+        let wanted: Vec<_> = sorted.iter().filter(|name| **name > after).collect();
+        let found = names(&bench, &listing);
+        ensure!(found.iter().eq(wanted.iter().copied()), "behind {after} there are {found:?}");
+    }
+    Ok(())
+}
+
 pub(super) async fn listings_stay_in_their_folder(bench: Bench) -> Verdict {
     for name in ["a/x", "a/y/z", "ab/x", "a-/x", "b"] {
         bench.given(name, "").await?;

@@ -2,7 +2,7 @@
 //!
 //! A folder is sorted as its name with a `/` behind it: `a-b` and `a.b` come before everything below `a/`, because `-`
 //! and `.` are smaller than `/`. Only the names of the folders on the way to the current one are held in memory.
-//! What is no key (dot files, links, devices, odd names) is not seen.
+//! A walk that begins behind a key opens no folder that lies wholly before it. What is no key (dot files, links, devices, odd names) is not seen.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -21,6 +21,8 @@ const LOST_AND_FOUND: &str = "lost+found";
 /// A walk in progress.
 pub(super) struct Walk {
     stack: Vec<Level>,
+    /// Nothing up to here is wanted.
+    after: String,
 }
 
 struct Level {
@@ -43,9 +45,10 @@ pub(super) enum Found {
 }
 
 impl Walk {
-    /// Begins below a prefix.
-    pub(super) fn begin(root: &Root, prefix: &Prefix) -> Result<Self, Trouble> {
-        let mut walk = Self { stack: Vec::new() };
+    /// Begins below a prefix, and behind a key.
+    pub(super) fn begin(root: &Root, prefix: &Prefix, after: Option<&Key>) -> Result<Self, Trouble> {
+        let after = after.map(|key| key.as_str().to_owned()).unwrap_or_default();
+        let mut walk = Self { stack: Vec::new(), after };
         if let Some(folder) = root.find(&segments(prefix.as_str()))? {
             let fd = rustix::io::fcntl_dupfd_cloexec(folder.fd(), 0)?;
             walk.enter(fd, prefix.as_str().to_owned())?;
@@ -97,9 +100,22 @@ impl Walk {
                 _ => {}
             }
         }
+        entries.retain(|entry| self.is_wanted(&path, entry));
         entries.sort_unstable_by(|a, b| b.order().cmp(a.order()));
         self.stack.push(Level { fd, path, entries });
         Ok(())
+    }
+
+    fn is_wanted(&self, path: &str, entry: &Entry) -> bool {
+        let after = self.after.as_str();
+        if after.is_empty() {
+            return true;
+        }
+        if entry.folder {
+            let below = format!("{path}{}/", entry.name);
+            return below.as_str() > after || after.starts_with(&below);
+        }
+        format!("{path}{}", entry.name).as_str() > after
     }
 }
 

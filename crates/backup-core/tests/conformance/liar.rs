@@ -27,6 +27,7 @@ enum Lie {
     ListingLosesTheLast,
     ListingIsReversed,
     ListingLeaks,
+    ListingBeginsAtTheBeginning,
     DeleteDoesNothing,
     UploadsAreVisible,
     PartsJoinAsTheyCame,
@@ -122,11 +123,16 @@ impl ObjectStore for Liar {
         self.tell(&key, meta)
     }
 
-    fn list(&self, prefix: &Prefix) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+    fn list_after(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
         let lie = self.lie;
         let folder = prefix.as_str().trim_end_matches('/').to_owned();
         let root = Prefix::root();
-        let all = self.store.list(if lie == Lie::ListingLeaks { &root } else { prefix });
+        let after = after.filter(|_| lie != Lie::ListingBeginsAtTheBeginning);
+        let all = self.store.list_after(if lie == Lie::ListingLeaks { &root } else { prefix }, after);
         let listed = stream::once(all.collect::<Vec<_>>()).flat_map(move |mut all| {
             match lie {
                 Lie::ListingLosesTheLast => drop(all.pop()),
@@ -213,6 +219,7 @@ async fn every_lie_is_caught_and_named() {
         (Lie::RangeIsIgnored, "ranges_are_cut_at_the_end"),
         (Lie::RangeEndIsInclusive, "ranges_are_cut_at_the_end"),
         (Lie::ListingLosesTheLast, "listings_are_sorted_and_complete"),
+        (Lie::ListingBeginsAtTheBeginning, "listings_begin_behind_a_key"),
         (Lie::ListingIsReversed, "listings_are_sorted_and_complete"),
         (Lie::ListingLeaks, "listings_stay_in_their_folder"),
         (Lie::DeleteDoesNothing, "deleted_objects_are_gone_and_their_keys_free"),
