@@ -12,6 +12,8 @@
 //! The end holds the digest of every byte before it, so a bit that zstd does not look at is covered too. Stock `zstd` passes over skippable frames and stock `age` over stanzas that it does not know. The header of an age file
 //! is authenticated by the key inside, so a forged seal is noticed by whoever can read the content.
 
+mod frames;
+
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 
@@ -20,13 +22,17 @@ use age_core::format::{FileKey, Stanza};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::codec::{Compressors, decompress};
+use crate::codec::decompress;
 use crate::encryption::{Identities, Recipients};
 use crate::manifest::{Codec, Sha256Hex};
 
 /// Bytes from the beginning of an object that hold its seal.
 pub const SEAL_WITHIN: u64 = 512;
 
+/// Bytes that are read and hashed at a time: small enough for a processor's cache.
+const HASHED_AT_ONCE: usize = 256 << 10;
+/// Header of an age file with many recipients, and the tags of its chunks.
+const ROOM_FOR_AGE: usize = 64 << 10;
 /// Plain bytes of one zstd frame.
 const FRAME: usize = 1 << 20;
 /// The eighth of the magic numbers that zstd leaves to users (RFC 8878, section 3.1.2).
@@ -76,6 +82,24 @@ impl Seal {
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
         Self { length: content.len() as u64, sha256: Sha256Hex::of(content) }
+    }
+
+    /// The seal of what a reader gives. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// Of the reader.
+    pub fn of_reader(mut input: impl Read) -> io::Result<Self> {
+        let (mut hasher, mut length) = (Sha256::new(), 0);
+        let mut buffer = vec![0; HASHED_AT_ONCE];
+        loop {
+            match input.read(&mut buffer)? {
+                0 => return Ok(Self { length, sha256: Sha256Hex(hasher.finalize().into()) }),
+                read => {
+                    hasher.update(&buffer[..read]);
+                    length += read as u64;
+                }
+            }
+        }
     }
 
     /// Reads the seal from the first [`SEAL_WITHIN`] bytes of an object. No key is needed, so nothing is proven.
@@ -131,6 +155,47 @@ impl Recipient for Seal {
     }
 }
 
+/// How content is sealed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SealOptions {
+    /// zstd level; 3 by default.
+    pub level: i32,
+    /// Threads that compress, the calling one included; each costs about 4 MiB. 1 by default.
+    pub threads: usize,
+    /// Whom it is encrypted to; nobody by default.
+    pub recipients: Recipients,
+}
+
+impl Default for SealOptions {
+    fn default() -> Self {
+        Self { level: 3, threads: 1, recipients: Recipients::none() }
+    }
+}
+
+impl SealOptions {
+    /// Sets the zstd level.
+    #[must_use]
+    pub fn level(mut self, level: i32) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Sets the number of threads.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// Sets whom it is encrypted to.
+    #[must_use]
+    pub fn recipients(mut self, recipients: Recipients) -> Self {
+        self.recipients = recipients;
+        self
+    }
+}
+
 /// Compresses, encrypts if there are recipients, and seals. Blocks for as long as zstd takes.
 ///
 /// Holds the stored form in memory beside the content.
@@ -138,30 +203,71 @@ impl Recipient for Seal {
 /// # Errors
 /// What zstd or age say; neither is expected.
 pub fn seal(content: &[u8], level: i32, recipients: &Recipients) -> io::Result<(Seal, Bytes)> {
-    let seal = Seal::of(content);
-    let mut stored = Vec::with_capacity(content.len() / 2);
-    if recipients.is_empty() {
-        write_plain(&seal, content, level, &mut stored)?;
-    } else {
-        let mut output = recipients.encrypt_sealed(&seal, &mut stored)?;
-        write_plain(&seal, content, level, &mut output)?;
-        output.finish()?;
-    }
-    Ok((seal, stored.into()))
+    seal_from(content, &SealOptions::default().level(level).recipients(recipients.clone()))
 }
 
-fn write_plain(seal: &Seal, content: &[u8], level: i32, output: &mut impl Write) -> io::Result<()> {
+/// Seals what a reader gives, in one pass. Blocks for as long as reading and zstd take.
+///
+/// Holds the stored form in memory (twice for a moment where it is encrypted), and never the content.
+///
+/// # Errors
+/// Of the input; what zstd or age say, neither of which is expected.
+pub fn seal_from<R: Read + Send>(input: R, options: &SealOptions) -> io::Result<(Seal, Bytes)> {
+    let room = Seal { length: 0, sha256: Sha256Hex([0; 32]) }.frame();
+    let mut plain = room.clone();
+    let mut collect = |frame: &[u8]| {
+        plain.extend_from_slice(frame);
+        Ok(())
+    };
+    let seal = frames::compress(input, options.level, options.threads, &mut collect)?;
+    // The seal comes first and is known last.
+    plain[..room.len()].copy_from_slice(&seal.frame());
+    let end = end_frame(&Sha256Hex::of(&plain).0);
+    if options.recipients.is_empty() {
+        plain.extend_from_slice(&end);
+        return Ok((seal, plain.into()));
+    }
+    let mut output =
+        options.recipients.encrypt_sealed(&seal, Vec::with_capacity(plain.len() + ROOM_FOR_AGE))?;
+    output.write_all(&plain)?;
+    output.write_all(&end)?;
+    Ok((seal, output.finish()?.into()))
+}
+
+/// Seals what a reader gives a second time, and hands the stored form to `output` as it comes into being: for what
+/// must not be held in memory. `seal` was made of the first reading ([`Seal::of_reader`]). Blocks.
+///
+/// # Errors
+/// Of both ends; content that is not what was sealed, before its end is written, so that it can never be opened.
+pub fn seal_through<R: Read + Send, W: Write + Send>(
+    seal: Seal,
+    input: R,
+    options: &SealOptions,
+    output: W,
+) -> io::Result<()> {
+    if options.recipients.is_empty() {
+        let mut output = output;
+        return write_plain(seal, input, options, &mut output);
+    }
+    let mut encrypted = options.recipients.encrypt_sealed(&seal, output)?;
+    write_plain(seal, input, options, &mut encrypted)?;
+    encrypted.finish().map(drop)
+}
+
+fn write_plain<R: Read + Send>(
+    seal: Seal,
+    input: R,
+    options: &SealOptions,
+    output: &mut (dyn Write + Send),
+) -> io::Result<()> {
     let mut hasher = Sha256::new();
     let mut write = |bytes: &[u8]| {
         hasher.update(bytes);
         output.write_all(bytes)
     };
     write(&seal.frame())?;
-    let compressors = Compressors::new(level);
-    let empty: &[u8] = &[];
-    // Stock zstd refuses a file without a frame.
-    for frame in content.chunks(FRAME).chain(content.is_empty().then_some(empty)) {
-        write(&compressors.zstd(frame)?)?;
+    if frames::compress(input, options.level, options.threads, &mut write)? != seal {
+        return Err(io::Error::other("the content changed while it was read"));
     }
     let digest = hasher.finalize();
     output.write_all(&end_frame(&digest.into()))

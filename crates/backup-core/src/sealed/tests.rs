@@ -5,6 +5,7 @@ use age::secrecy::ExposeSecret;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::Compressors;
 
 fn pair() -> (Identities, Recipients, String) {
     let identity = age::x25519::Identity::generate();
@@ -29,6 +30,52 @@ fn what_was_sealed_comes_back_with_and_without_encryption() {
             assert_eq!(sealed, Seal::of(&content));
             assert_eq!(unseal(&stored, &identities).unwrap(), content);
         }
+    }
+}
+
+#[test]
+fn one_pass_and_two_passes_store_the_same_whatever_the_number_of_threads() {
+    let (identities, recipients, _) = pair();
+    let content = content();
+    let (_, expected) = seal(&content, 3, &Recipients::none()).unwrap();
+    for threads in [1, 2, 5] {
+        let options = SealOptions::default().threads(threads);
+        let (sealed, stored) = seal_from(&content[..], &options).unwrap();
+        assert_eq!(stored, expected, "{threads} threads");
+        assert_eq!(Seal::of_reader(&content[..]).unwrap(), sealed);
+        let mut streamed = Vec::new();
+        seal_through(sealed, &content[..], &options, &mut streamed).unwrap();
+        assert_eq!(streamed, expected, "{threads} threads");
+        let mut encrypted = Vec::new();
+        seal_through(sealed, &content[..], &options.recipients(recipients.clone()), &mut encrypted).unwrap();
+        assert_eq!(unseal(&encrypted, &identities).unwrap(), content);
+    }
+}
+
+#[test]
+fn content_that_changes_between_two_readings_is_never_sealed() {
+    let mut content = content();
+    let sealed = Seal::of(&content);
+    content[2_000_000] ^= 1;
+    let mut stored = Vec::new();
+    let options = SealOptions::default().threads(2);
+    assert!(seal_through(sealed, &content[..], &options, &mut stored).is_err());
+    assert!(unseal(&stored, &Identities::none()).is_err());
+}
+
+#[test]
+fn a_reader_that_fails_stops_every_thread() {
+    struct Broken(usize);
+    impl Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(1).ok_or_else(|| io::Error::other("worn out"))?;
+            buffer.fill(self.0 as u8);
+            Ok(buffer.len())
+        }
+    }
+    for reads in [0, 1, 40] {
+        let error = seal_from(Broken(reads), &SealOptions::default().threads(3)).unwrap_err();
+        assert_eq!(error.to_string(), "worn out");
     }
 }
 
