@@ -7,6 +7,7 @@
 //! <stanza>/proofs/<set>/<time>-<kind>.json     receipts of checks and restore tests, append-only
 //! <stanza>/holds/<set>/<time>.json             holds put on and taken off, append-only
 //! <stanza>/leases/<name>.json                  leases, by compare-and-swap only
+//! <stanza>/clusters/<number>.json              which cluster the stanza protects, append-only: the last one counts
 //! <stanza>/wal/<system>/<timeline>/<log>/<file>  WAL segments and what lies beside them, sealed, one object each
 //! <stanza>/wal/<system>/history/<timeline>     timeline histories, sealed
 //! ```
@@ -124,6 +125,26 @@ pub fn all_wal(stanza: &Stanza) -> Prefix {
     folder(&format!("{stanza}/wal"))
 }
 
+/// All registrations of clusters.
+#[must_use]
+pub fn clusters(stanza: &Stanza) -> Prefix {
+    folder(&format!("{stanza}/clusters"))
+}
+
+/// One registration of a cluster, counted from 1.
+#[must_use]
+pub fn cluster(stanza: &Stanza, number: u32) -> Key {
+    key(format!("{stanza}/clusters/{number:05}.json"))
+}
+
+/// The number of a registration by its file name.
+#[must_use]
+pub fn cluster_number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(".json")?;
+    let number = digits.parse().ok()?;
+    (digits == format!("{number:05}") && number > 0).then_some(number)
+}
+
 /// All WAL of one cluster.
 #[must_use]
 pub fn wal(stanza: &Stanza, system: u64) -> Prefix {
@@ -225,6 +246,12 @@ mod tests {
         assert_eq!(history.as_str(), "main/wal/73/history/00000002");
         assert!(wal(&stanza, 73).contains(&file) && wal_histories(&stanza, 73).contains(&history));
         assert!(wal_file(&stanza, 73, 2, 10, "../x").is_err());
+        let registered = cluster(&stanza, 12);
+        assert_eq!(registered.as_str(), "main/clusters/00012.json");
+        assert_eq!(cluster_number(registered.file_name()), Some(12));
+        for other in ["12.json", "00000.json", "00012", "+0012.json", "000012.json"] {
+            assert_eq!(cluster_number(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -6,21 +6,22 @@
 
 use crate::wal::{Segment, SegmentSize, Timeline, TimelineHistory, WalFile};
 
-/// Everything that an archive has of what could come after.
+/// What an archive has of what could come after; of each timeline the first segment that does is enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     /// Segments of the wanted timeline and of those that descend from it.
     pub(super) segments: Vec<Segment>,
-    /// Histories of all timelines.
+    /// Histories of the wanted timeline and of all later ones.
     pub(super) histories: Vec<TimelineHistory>,
+    /// Segment size of the cluster; known as soon as there is a segment.
+    pub(super) size: Option<SegmentSize>,
 }
 
-/// What comes after a file that is not there, or the file itself where it is listed; `None` proves that it is the end. The segment size is 16 MiB where no
-/// other is known: it matters only for segments of descendants.
-pub(super) fn later(file: WalFile, found: &Found, size: SegmentSize) -> Option<WalFile> {
+/// What comes after a file that is not there, or the file itself where it is listed; `None` proves that it is the end.
+pub(super) fn later(file: WalFile, found: &Found) -> Option<WalFile> {
     match file {
         WalFile::Segment(wanted) => {
-            let follows = |segment: &&Segment| is_after(**segment, wanted, &found.histories, size);
+            let follows = |segment: &&Segment| is_after(**segment, wanted, found);
             found.segments.iter().filter(follows).min().copied().map(WalFile::Segment)
         }
         WalFile::History(wanted) => {
@@ -33,23 +34,27 @@ pub(super) fn later(file: WalFile, found: &Found, size: SegmentSize) -> Option<W
 }
 
 /// Whether a segment continues the log beyond `wanted`: on the same timeline, or on one that left it there or later.
-fn is_after(segment: Segment, wanted: Segment, histories: &[TimelineHistory], size: SegmentSize) -> bool {
+fn is_after(segment: Segment, wanted: Segment, found: &Found) -> bool {
+    let size = found.size.unwrap_or(SegmentSize::DEFAULT);
+    let history = |timeline| found.histories.iter().find(|history| history.timeline() == timeline);
     if segment.timeline() == wanted.timeline() {
+        // A timeline begins in the segment of its branch point: what lies before it, it never had.
+        let begins =
+            history(wanted.timeline()).and_then(|own| own.branches().last()).map(|branch| branch.end);
+        let exists = begins.is_none_or(|at| wanted >= Segment::containing(wanted.timeline(), at, size));
         // The wanted one itself: a store that lists what it does not hand out has proven nothing.
-        return segment >= wanted;
+        return segment == wanted || exists && segment > wanted;
     }
-    let history = histories.iter().find(|history| history.timeline() == segment.timeline());
-    let Some(history) = history else { return false };
+    let Some(history) = history(segment.timeline()) else { return false };
     // A descendant that left before the wanted segment says nothing about it.
     let left = history.branches().iter().find(|branch| branch.timeline == wanted.timeline());
     left.is_some_and(|branch| branch.end > wanted.start(size)) && segment.start(size) >= wanted.start(size)
 }
 
-/// Timelines that descend from one, by their histories.
-pub(super) fn descendants(timeline: Timeline, histories: &[TimelineHistory]) -> Vec<Timeline> {
-    let descends =
-        |history: &&TimelineHistory| history.branches().iter().any(|branch| branch.timeline == timeline);
-    histories.iter().filter(descends).map(TimelineHistory::timeline).collect()
+/// Whether `timeline` descends from `ancestor`, by its history.
+pub(super) fn may_continue(timeline: Timeline, ancestor: Timeline, histories: &[TimelineHistory]) -> bool {
+    let history = histories.iter().find(|history| history.timeline() == timeline);
+    history.is_some_and(|history| history.branches().iter().any(|branch| branch.timeline == ancestor))
 }
 
 #[cfg(test)]
@@ -65,9 +70,18 @@ mod tests {
     }
 
     fn after(wanted: &str, segments: &[&str], histories: Vec<TimelineHistory>) -> Option<String> {
+        of_size(wanted, segments, histories, 16 << 20)
+    }
+
+    fn of_size(
+        wanted: &str,
+        segments: &[&str],
+        histories: Vec<TimelineHistory>,
+        size: u64,
+    ) -> Option<String> {
         let segments = segments.iter().map(|text| segment(text)).collect();
-        let found = Found { segments, histories };
-        later(wanted.parse().unwrap(), &found, SegmentSize::DEFAULT).map(|file| file.to_string())
+        let size = Some(SegmentSize::new(size).unwrap());
+        later(wanted.parse().unwrap(), &Found { segments, histories, size }).map(|file| file.to_string())
     }
 
     #[test]
@@ -108,7 +122,26 @@ mod tests {
         assert_eq!(after("00000003.history", &[], histories.clone()), Some("00000004.history".to_owned()));
         assert_eq!(after("00000005.history", &[], histories.clone()), None);
         let two = Timeline::new(2).unwrap();
-        assert_eq!(descendants(Timeline::FIRST, &histories), [two, Timeline::new(4).unwrap()]);
-        assert_eq!(descendants(two, &histories), []);
+        assert!(may_continue(two, Timeline::FIRST, &histories));
+        assert!(!may_continue(Timeline::new(4).unwrap(), two, &histories));
+    }
+
+    #[test]
+    fn a_branch_point_is_found_by_the_real_segment_size() {
+        let left = || vec![history(2, "1\t0/3000100\tx\n")];
+        // Of 1 MiB, the branch point lies in segment 0x30; of 16 MiB, in segment 3.
+        let child = ["000000020000000000000030"];
+        assert_eq!(of_size("000000010000000000000030", &child, left(), 1 << 20), Some(child[0].to_owned()));
+        assert_eq!(of_size("000000010000000000000031", &["000000020000000000000031"], left(), 1 << 20), None);
+        assert_eq!(of_size("000000010000000000000030", &child, left(), 16 << 20), None);
+    }
+
+    #[test]
+    fn what_a_timeline_never_had_is_absent() {
+        let own = || vec![history(2, "1\t0/3000100\tx\n")];
+        let after_branch = ["000000020000000000000003"];
+        assert_eq!(after("000000020000000000000002", &after_branch, own()), None);
+        let hole = after("000000020000000000000003", &["000000020000000000000004"], own());
+        assert_eq!(hole, Some("000000020000000000000004".to_owned()));
     }
 }

@@ -1,15 +1,17 @@
 use backstay_backup_core::error::Classified;
+use backstay_backup_core::id::Stanza;
+use backstay_backup_core::manifest::ManifestError;
 use backstay_backup_core::sealed::SealError;
 use backstay_backup_core::{Class, Error as CoreError};
 
-use crate::wal::{WalError, WalFile};
+use crate::wal::{SystemId, WalError, WalFile};
 
 /// Why a file of the log could not be archived or fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WalArchiveError {
     /// The file is not what its name says, or of another cluster.
-    #[error("{file} is not archived")]
+    #[error("{file} is not what its name says")]
     Content {
         /// Its name.
         file: WalFile,
@@ -50,6 +52,44 @@ pub enum WalArchiveError {
         /// The file.
         file: WalFile,
     },
+    /// The stanza belongs to another cluster.
+    #[error("stanza {stanza} belongs to the cluster with system identifier {registered}, not to {found}")]
+    OtherCluster {
+        /// The stanza.
+        stanza: Stanza,
+        /// Whose it is.
+        registered: SystemId,
+        /// Who came.
+        found: SystemId,
+    },
+    /// No repository has anything of this cluster, so none can say that something of it is absent.
+    #[error("stanza {stanza} has nothing of the cluster with system identifier {system}")]
+    Unknown {
+        /// The stanza.
+        stanza: Stanza,
+        /// The cluster.
+        system: SystemId,
+    },
+    /// Repositories name different clusters for one stanza.
+    #[error("repositories disagree about whose stanza {stanza} is: {first} or {second}")]
+    Disputed {
+        /// The stanza.
+        stanza: Stanza,
+        /// One of the two.
+        first: SystemId,
+        /// The other.
+        second: SystemId,
+    },
+    /// The registration of a cluster is unreadable or too new.
+    #[error("registration {number} of repository {repository} cannot be used")]
+    Registration {
+        /// Its number.
+        number: u32,
+        /// Name of the repository.
+        repository: String,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
     /// A repository failed, or too few took the file.
     #[error(transparent)]
     Repository(#[from] CoreError),
@@ -58,11 +98,16 @@ pub enum WalArchiveError {
 impl Classified for WalArchiveError {
     fn class(&self) -> Class {
         match self {
-            Self::Content { source: WalError::OtherCluster { .. }, .. } | Self::Conflict { .. } => {
-                Class::Conflict
+            Self::Content { source: WalError::OtherCluster { .. }, .. }
+            | Self::Conflict { .. }
+            | Self::OtherCluster { .. }
+            | Self::Disputed { .. } => Class::Conflict,
+            Self::Damaged { source: SealError::Key, .. }
+            | Self::Unknown { .. }
+            | Self::Registration { source: ManifestError::TooNew { .. }, .. } => Class::Usage,
+            Self::Content { .. } | Self::Damaged { .. } | Self::Hole { .. } | Self::Registration { .. } => {
+                Class::Data
             }
-            Self::Damaged { source: SealError::Key, .. } => Class::Usage,
-            Self::Content { .. } | Self::Damaged { .. } | Self::Hole { .. } => Class::Data,
             Self::Contradiction { .. } => Class::Temporary,
             Self::Repository(error) => error.class(),
         }
@@ -72,6 +117,19 @@ impl Classified for WalArchiveError {
         match self {
             Self::Content { source: WalError::OtherCluster { .. }, .. } => {
                 Some("give every cluster a stanza of its own".to_owned())
+            }
+            Self::OtherCluster { .. } => Some(
+                "if this cluster takes the place of the other one (initdb, pg_upgrade), say so once with `archive-wal \
+                 --register`; otherwise give it a stanza of its own"
+                    .to_owned(),
+            ),
+            Self::Disputed { .. } => Some(
+                "look at the clusters folder of the stanza in each repository; `archive-wal --register` in the data \
+                 directory of the right one settles it"
+                    .to_owned(),
+            ),
+            Self::Unknown { .. } => {
+                Some("check --stanza and the repositories' places; nothing was ever archived there".to_owned())
             }
             Self::Conflict { .. } => Some(
                 "two servers write to this stanza, or one was restored and archives into its own past: stop one, or \
@@ -85,7 +143,10 @@ impl Classified for WalArchiveError {
             Self::Hole { .. } => Some(
                 "recover to a target before the hole, or look for the file in pg_wal of the old primary".to_owned(),
             ),
-            Self::Content { .. } | Self::Damaged { .. } | Self::Contradiction { .. } => None,
+            Self::Content { .. }
+            | Self::Damaged { .. }
+            | Self::Contradiction { .. }
+            | Self::Registration { .. } => None,
         }
     }
 }

@@ -20,16 +20,21 @@
 //! | this process (kill -9) or the power | whole objects or nothing; PostgreSQL pushes again |
 
 mod absence;
+mod after;
 mod error;
 mod fetch;
 mod holdings;
 mod presence;
 mod push;
+mod push_file;
+mod registry;
 mod runs;
 mod survey;
 
 pub use error::WalArchiveError;
 pub use fetch::Fetched;
 pub use push::{PushReceipt, WalArchive};
+pub use push_file::{PushedFile, WalSource};
+pub use registry::{ClusterIdentity, ClusterRecord, ClusterRegistry};
 pub use runs::{Run, Runs};
 pub use survey::{HistoryState, RepositoryWal, TimelineWal, WalSurvey, survey_stanza};

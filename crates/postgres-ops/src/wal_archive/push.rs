@@ -1,4 +1,5 @@
 use std::io;
+use std::sync::Arc;
 
 use backstay_backup_core::Error as CoreError;
 use backstay_backup_core::encryption::Recipients;
@@ -6,17 +7,18 @@ use backstay_backup_core::id::Stanza;
 use backstay_backup_core::key::Key;
 use backstay_backup_core::replicas::Repositories;
 use backstay_backup_core::repository::{Repository, layout};
-use backstay_backup_core::sealed::{SEAL_WITHIN, Seal, seal};
+use backstay_backup_core::sealed::{SEAL_WITHIN, Seal, SealOptions, seal_from};
 use backstay_backup_core::store::{Attributes, PutMode, StoreError};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::join_all;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::WalArchiveError;
 use crate::wal::{SegmentHeader, SystemId, TimelineHistory, WalError, WalFile};
 
 /// Histories and labels are a few lines.
-const MAX_TEXT: u64 = 1 << 20;
+pub(super) const MAX_TEXT: u64 = 1 << 20;
 
 /// The archive of the log of one cluster.
 #[derive(Clone, Debug)]
@@ -24,8 +26,9 @@ pub struct WalArchive {
     repositories: Repositories,
     stanza: Stanza,
     system: SystemId,
-    level: i32,
-    recipients: Recipients,
+    sealing: SealOptions,
+    /// Passes to compress; without a limit there is no gate.
+    gate: Option<Arc<Semaphore>>,
 }
 
 /// Where a file is now.
@@ -48,21 +51,45 @@ impl WalArchive {
     /// The archive of `system` in a stanza. zstd level 3, no encryption.
     #[must_use]
     pub fn new(repositories: Repositories, stanza: Stanza, system: SystemId) -> Self {
-        Self { repositories, stanza, system, level: 3, recipients: Recipients::none() }
+        Self { repositories, stanza, system, sealing: SealOptions::default(), gate: None }
     }
 
     /// The zstd level of what is pushed.
     #[must_use]
     pub fn level(mut self, level: i32) -> Self {
-        self.level = level;
+        self.sealing = self.sealing.level(level);
         self
     }
 
     /// Encrypts what is pushed.
     #[must_use]
     pub fn recipients(mut self, recipients: Recipients) -> Self {
-        self.recipients = recipients;
+        self.sealing = self.sealing.recipients(recipients);
         self
+    }
+
+    /// How many threads compress one file; 1 by default. Each costs about 4 MiB.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.sealing = self.sealing.threads(threads);
+        self
+    }
+
+    /// Compresses one file at a time, however many are pushed: while one is stored the next one is compressed, and
+    /// memory holds one file being compressed and the stored forms of the others.
+    #[must_use]
+    pub fn one_at_a_time(mut self) -> Self {
+        self.gate = Some(Arc::new(Semaphore::new(1)));
+        self
+    }
+
+    /// Waits for the turn to compress.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        match &self.gate {
+            // It is never closed.
+            Some(gate) => gate.clone().acquire_owned().await.ok(),
+            None => None,
+        }
     }
 
     /// Archives one file. Returns when the quorum has it durably.
@@ -77,20 +104,29 @@ impl WalArchive {
     /// A dropped call leaves whole objects in some repositories; pushing again completes the others.
     pub async fn push(&self, file: WalFile, content: Bytes) -> Result<PushReceipt, WalArchiveError> {
         check(file, &content, self.system).map_err(|source| WalArchiveError::Content { file, source })?;
-        let (level, recipients) = (self.level, self.recipients.clone());
-        let sealing = tokio::task::spawn_blocking(move || seal(&content, level, &recipients));
-        let (seal, stored) = sealing
-            .await
-            .map_err(io::Error::other)
-            .and_then(|sealed| sealed)
-            .map_err(|source| CoreError::Source { object: file.to_string(), source })?;
+        let options = self.sealing.clone();
+        let (seal, stored) = blocking(file, move || seal_from(&content[..], &options)).await?;
+        self.store(file, seal, stored).await
+    }
+
+    /// Puts the stored form into every repository.
+    pub(super) async fn store(
+        &self,
+        file: WalFile,
+        seal: Seal,
+        stored: Bytes,
+    ) -> Result<PushReceipt, WalArchiveError> {
         let key = self.key(file)?;
         let members = self.repositories.members();
         let puts = members.iter().map(|repository| create(repository, &key, file, seal, stored.clone()));
         self.receipt(file, seal, join_all(puts).await)
     }
 
-    fn receipt(
+    pub(super) fn sealing(&self) -> &SealOptions {
+        &self.sealing
+    }
+
+    pub(super) fn receipt(
         &self,
         file: WalFile,
         seal: Seal,
@@ -161,7 +197,16 @@ pub(super) fn check(file: WalFile, content: &[u8], system: SystemId) -> Result<(
     }
 }
 
-enum Outcome {
+/// Runs what blocks; a failure is one of the file.
+pub(super) async fn blocking<T: Send + 'static>(
+    file: WalFile,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, CoreError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).and_then(|result| result);
+    done.map_err(|source| CoreError::Source { object: file.to_string(), source })
+}
+
+pub(super) enum Outcome {
     Stored,
     Present,
 }
@@ -174,10 +219,20 @@ async fn create(
     stored: Bytes,
 ) -> Result<Outcome, WalArchiveError> {
     let store = repository.store();
-    let error = match store.put(key, stored, PutMode::Create, &Attributes::default()).await {
-        Ok(_) => return Ok(Outcome::Stored),
-        Err(error) => error,
-    };
+    match store.put(key, stored, PutMode::Create, &Attributes::default()).await {
+        Ok(_) => Ok(Outcome::Stored),
+        Err(error) => refused(repository, key, file, seal, error).await,
+    }
+}
+
+/// Looks at what is there after a write that did not succeed: its reply may have been lost, or somebody was first.
+pub(super) async fn refused(
+    repository: &Repository,
+    key: &Key,
+    file: WalFile,
+    seal: Seal,
+    error: StoreError,
+) -> Result<Outcome, WalArchiveError> {
     let conflict =
         |found| WalArchiveError::Conflict { file, repository: repository.name().to_owned(), found };
     match beginning(repository, key).await {

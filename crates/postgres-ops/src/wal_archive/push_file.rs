@@ -1,0 +1,259 @@
+//! Pushes files as they lie on disk, without ever holding one in memory.
+//!
+//! Up to `ONE_PASS` bytes a file is read once: hashed and compressed as it is read, and only its compressed form is kept.
+//! Larger segments are read twice, once for the digest that the seal begins with and once for the upload in parts.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
+
+use backstay_backup_core::key::Key;
+use backstay_backup_core::repository::Repository;
+use backstay_backup_core::sealed::{Seal, SealOptions, seal_from, seal_through};
+use backstay_backup_core::store::{Attributes, StoreError};
+use backstay_backup_core::upload::{UploadOptions, Uploader};
+use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
+use tokio::sync::mpsc;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::push::{MAX_TEXT, Outcome, blocking, check, refused};
+use super::{PushReceipt, WalArchive, WalArchiveError};
+use crate::wal::{HEADER_LENGTH, SegmentHeader, WalError, WalFile};
+
+/// Longest file whose compressed form is kept in memory, in bytes.
+const ONE_PASS: u64 = 64 << 20;
+/// Bytes of a piece on its way from the compressor to an upload.
+const PIECE: usize = 1 << 20;
+/// Pieces that may wait for an upload.
+const PIECES: usize = 2;
+
+/// A file that was opened to be pushed.
+#[derive(Debug)]
+pub struct WalSource {
+    name: WalFile,
+    file: File,
+    found: Metadata,
+}
+
+/// A file that was pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PushedFile {
+    /// Where it is now.
+    pub receipt: PushReceipt,
+    /// XXH3-128 of its content: tells quickly whether the file on disk is still the one that was pushed.
+    pub xxh3: u128,
+}
+
+impl WalSource {
+    /// Takes an open file and what it is called. Blocks for one system call.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn new(name: WalFile, file: File) -> io::Result<Self> {
+        let found = file.metadata()?;
+        Ok(Self { name, file, found })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> WalFile {
+        self.name
+    }
+
+    /// What the file system said of it when it was opened.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.found
+    }
+
+    /// The header of a segment; `None` of other files. Blocks for one read.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no segment.
+    pub fn header(&self) -> Result<Option<SegmentHeader>, WalArchiveError> {
+        if !matches!(self.name, WalFile::Segment(_) | WalFile::Partial(_)) {
+            return Ok(None);
+        }
+        let mut bytes = [0; HEADER_LENGTH];
+        let length = self.found.len().min(HEADER_LENGTH as u64) as usize;
+        let read = self.file.read_exact_at(&mut bytes[..length], 0);
+        let object = self.name.to_string();
+        read.map_err(|source| backstay_backup_core::Error::Source { object, source })?;
+        let header = SegmentHeader::parse(&bytes[..length]);
+        header.map(Some).map_err(|source| WalArchiveError::Content { file: self.name, source })
+    }
+
+    /// Whether nobody wrote to it since it was opened.
+    fn is_unchanged(&self) -> io::Result<()> {
+        let now = self.file.metadata()?;
+        let facts = |of: &Metadata| (of.len(), of.mtime(), of.mtime_nsec());
+        if facts(&now) == facts(&self.found) {
+            return Ok(());
+        }
+        Err(io::Error::other("the file changed while it was read"))
+    }
+}
+
+impl WalArchive {
+    /// Archives one file as [`WalArchive::push`] does, in bounded memory: the compressed form of files up to 64 MiB, and
+    /// some 25 MiB for each repository beyond that.
+    ///
+    /// # Errors
+    /// Any [`WalArchiveError`]; a file that changes while it is read is never acknowledged.
+    ///
+    /// # Cancel safety
+    /// As [`WalArchive::push`].
+    pub async fn push_file(&self, source: WalSource) -> Result<PushedFile, WalArchiveError> {
+        let name = source.name;
+        let refuse = |source| WalArchiveError::Content { file: name, source };
+        let length = source.found.len();
+        match name {
+            WalFile::Segment(segment) | WalFile::Partial(segment) => {
+                let header = source.header()?.expect("segments have headers");
+                header.check(segment, length, self.system()).map_err(refuse)?;
+            }
+            WalFile::History(_) | WalFile::Backup(..) if length > MAX_TEXT => {
+                return Err(refuse(WalError::NotWal { what: "it is not a short text" }));
+            }
+            WalFile::History(_) | WalFile::Backup(..) => {}
+        }
+        if length > ONE_PASS { self.push_large(source).await } else { self.push_small(source).await }
+    }
+
+    async fn push_small(&self, source: WalSource) -> Result<PushedFile, WalArchiveError> {
+        let (name, options) = (source.name, self.sealing().clone());
+        let is_text = matches!(name, WalFile::History(_) | WalFile::Backup(..));
+        let turn = self.turn().await;
+        let sealed = blocking(name, move || {
+            let mut reader = Hashed::of(&source);
+            let mut text = Vec::new();
+            let sealed = if is_text {
+                reader.read_to_end(&mut text)?;
+                seal_from(&text[..], &options)?
+            } else {
+                seal_from(&mut reader, &options)?
+            };
+            source.is_unchanged()?;
+            Ok((sealed, reader.hasher.digest128(), text))
+        });
+        let ((seal, stored), xxh3, text) = sealed.await?;
+        drop(turn);
+        if is_text {
+            let refuse = |source| WalArchiveError::Content { file: name, source };
+            check(name, &text, self.system()).map_err(refuse)?;
+        }
+        Ok(PushedFile { receipt: self.store(name, seal, stored).await?, xxh3 })
+    }
+
+    async fn push_large(&self, source: WalSource) -> Result<PushedFile, WalArchiveError> {
+        let _turn = self.turn().await;
+        let name = source.name;
+        let source = Arc::new(source);
+        let first = source.clone();
+        let hashed = blocking(name, move || {
+            let mut reader = Hashed::of(&first);
+            let seal = Seal::of_reader(&mut reader)?;
+            Ok((seal, reader.hasher.digest128()))
+        });
+        let (seal, xxh3) = hashed.await?;
+        let key = self.key(name)?;
+        let members = self.repositories().members();
+        let uploads = members
+            .iter()
+            .map(|repository| stream(repository, &key, source.clone(), seal, self.sealing().clone()));
+        Ok(PushedFile { receipt: self.receipt(name, seal, join_all(uploads).await)?, xxh3 })
+    }
+}
+
+/// Uploads one file into one repository, in parts.
+async fn stream(
+    repository: &Repository,
+    key: &Key,
+    source: Arc<WalSource>,
+    seal: Seal,
+    options: SealOptions,
+) -> Result<Outcome, WalArchiveError> {
+    let name = source.name;
+    // A conflict, or the same again, is found before hundreds of megabytes are sent.
+    if repository.store().head(key).await.is_ok() {
+        let there = StoreError::AlreadyExists { key: key.clone() };
+        return refused(repository, key, name, seal, there).await;
+    }
+    let (pieces, mut arriving) = mpsc::channel(PIECES);
+    let reading = blocking(name, move || {
+        let mut output = Pieces { buffer: BytesMut::new(), pieces };
+        seal_through(seal, Hashed::of(&source), &options, &mut output)?;
+        source.is_unchanged()?;
+        output.flush()
+    });
+    let attributes = Attributes::default();
+    let mut upload =
+        Uploader::new(repository.store().clone(), key.clone(), attributes, UploadOptions::default());
+    // Moved in, so that an upload that breaks closes the channel, and the reader stops.
+    let storing = async move {
+        while let Some(piece) = arriving.recv().await {
+            upload.write(piece).await?;
+        }
+        Ok::<_, StoreError>(upload)
+    };
+    let (read, stored) = tokio::join!(reading, storing);
+    let stored = match (read, stored) {
+        (Ok(()), Ok(upload)) => upload.finish().await,
+        (Err(error), Ok(upload)) => {
+            upload.abort().await;
+            return Err(error.into());
+        }
+        (_, Err(error)) => Err(error),
+    };
+    match stored {
+        Ok(_) => Ok(Outcome::Stored),
+        Err(error) => refused(repository, key, name, seal, error).await,
+    }
+}
+
+/// Reads a file from its beginning and hashes what it reads.
+struct Hashed<'a> {
+    source: &'a WalSource,
+    at: u64,
+    hasher: Xxh3,
+}
+
+impl<'a> Hashed<'a> {
+    fn of(source: &'a WalSource) -> Self {
+        Self { source, at: 0, hasher: Xxh3::new() }
+    }
+}
+
+impl Read for Hashed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.file.read_at(buffer, self.at)?;
+        self.hasher.update(&buffer[..read]);
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+/// Collects small writes and hands them on.
+struct Pieces {
+    buffer: BytesMut,
+    pieces: mpsc::Sender<Bytes>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = self.buffer.split().freeze();
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the upload ended early");
+        if piece.is_empty() { Ok(()) } else { self.pieces.blocking_send(piece).map_err(gone) }
+    }
+}
