@@ -18,8 +18,8 @@ use backstay_backup_core::progress::Progress;
 use backstay_backup_core::replicas::Repositories;
 use backstay_backup_core::repository::Repository;
 use backstay_postgres_ops::physical::{BackupOptions, ClusterBackupReport, backup_cluster};
-use backstay_postgres_ops::wal::{SystemId, WalFile};
-use backstay_postgres_ops::wal_archive::WalArchive;
+use backstay_postgres_ops::wal::{Segment, SegmentSize, SystemId, WalFile};
+use backstay_postgres_ops::wal_archive::{Fetched, WalArchive};
 use backstay_postgres_ops::{Error, Server};
 use backstay_testkit::{PostgresInstall, PostgresOptions, TestPostgres};
 use bytes::Bytes;
@@ -87,6 +87,16 @@ impl Cluster {
 
     pub fn set_folder(&self, manifest: &Manifest) -> PathBuf {
         self.root.path().join("repository/main/sets").join(manifest.set.to_string())
+    }
+
+    /// Lets servers use the superuser's password file.
+    pub fn own_passfile(&self) {
+        give(self, &self.postgres.passfile());
+    }
+
+    /// Where an unpacked set can be started by the server's account.
+    pub fn target(&self, name: &str) -> PathBuf {
+        self.postgres.scratch().path().join(name)
     }
 
     pub fn psql(&self, sql: &str) -> String {
@@ -161,7 +171,88 @@ pub fn verify(install: &PostgresInstall, target: &Path) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// No secrets are used.
-pub fn identities() -> Identities {
-    Identities::none()
+/// A server on an unpacked set, recovered to the end of its backup with the WAL that its facts name, and nothing else.
+pub async fn recover(cluster: &Cluster, report: &ClusterBackupReport, target: &Path) -> TestPostgres {
+    let archive = archive(&cluster.postgres, &cluster.repositories);
+    let size = SegmentSize::new(report.facts.segment_size).unwrap();
+    for range in &report.facts.wal {
+        let mut next = Some(Segment::containing(range.timeline, range.start, size));
+        while let Some(segment) = next.filter(|segment| segment.start(size) < range.end) {
+            let fetched = archive.fetch(WalFile::Segment(segment), &Identities::none()).await.unwrap();
+            let Fetched::Content(content) = fetched else { panic!("{segment} is not in the archive") };
+            std::fs::write(target.join("pg_wal").join(segment.to_string()), content).unwrap();
+            next = segment.next(size);
+        }
+    }
+    for tablespace in &report.facts.tablespaces {
+        let link = target.join(format!("pg_tblspc/{}", tablespace.oid));
+        let moved = target.with_extension(tablespace.oid.to_string());
+        std::fs::rename(&link, &moved).unwrap();
+        std::os::unix::fs::symlink(&moved, &link).unwrap();
+        give(cluster, &moved);
+    }
+    std::fs::write(target.join("recovery.signal"), "").unwrap();
+    give(cluster, target);
+    let options = PostgresOptions::default()
+        .install(cluster.postgres.install())
+        .existing(target, cluster.postgres.password())
+        .setting("archive_mode", "off")
+        .setting("restore_command", "false")
+        .setting("recovery_target", "immediate")
+        .setting("recovery_target_action", "promote");
+    TestPostgres::start(options).await.unwrap()
+}
+
+fn give(cluster: &Cluster, path: &Path) {
+    if let Some(account) = cluster.postgres.account() {
+        let owner = format!("{}:{}", account.uid(), account.gid());
+        assert!(Command::new("chown").args(["-R", &owner]).arg(path).status().unwrap().success());
+    }
+}
+
+/// Sessions that change rows of a table for as long as this lives.
+pub struct Load {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// The table `busy` of the database `postgres`, with rows enough for some thousand pages.
+    pub fn prepare(cluster: &Cluster) {
+        cluster.psql(
+            "create table busy (id int primary key, n int, filler text); \
+             insert into busy select g, 0, repeat(md5(g::text), 8) from generate_series(1, 40000) g; checkpoint",
+        );
+    }
+
+    pub fn start(cluster: &Cluster, sessions: usize) -> Self {
+        let sql = "do $$ begin loop update busy set n = n + 1 where id in (select (random() * 40000)::int from \
+                   generate_series(1, 50)); commit; end loop; end $$";
+        let threads = (0..sessions).map(|_| {
+            let mut command = cluster.postgres.client("psql").unwrap();
+            command.args(["-X", "-q", "-d", "postgres", "-c", sql]).env("PGAPPNAME", "load");
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            std::thread::spawn(move || drop(child.wait()))
+        });
+        Self { threads: threads.collect() }
+    }
+
+    /// Ends the sessions.
+    pub fn stop(self, cluster: &Cluster) {
+        cluster
+            .psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'load'");
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// Waits until no session is in backup mode.
+pub fn expect_no_backup(cluster: &Cluster) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let sessions = "select count(*) from pg_stat_activity where application_name like 'backstay %'";
+    while cluster.psql(sessions) != "0" {
+        assert!(std::time::Instant::now() < deadline, "a session is left");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

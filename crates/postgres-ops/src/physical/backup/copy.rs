@@ -252,15 +252,5 @@ fn pack_target(plain: u64, stored: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packs_are_longer_where_more_is_compressed_away() {
-        assert_eq!(pack_target(0, 0), 256 << 20);
-        assert_eq!(pack_target(300 << 20, 280 << 20), 256 << 20);
-        assert_eq!(pack_target(10 << 30, 1 << 30), 640 << 20);
-        assert_eq!(pack_target(10 << 30, 1 << 20), 4 << 30);
-        assert_eq!(pack_target(u64::MAX, 1), 4 << 30);
-    }
-}
+#[path = "copy_tests.rs"]
+mod tests;
