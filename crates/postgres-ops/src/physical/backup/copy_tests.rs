@@ -121,7 +121,7 @@ async fn vanished_files_leave_no_trace() {
     let gone = folder.path().join("base/5/20");
     let copied = copy(folder.path(), |moment| {
         if moment == 0 {
-            fs::remove_file(&gone).unwrap()
+            fs::remove_file(&gone).unwrap();
         }
     })
     .await;
@@ -159,7 +159,7 @@ async fn a_file_that_was_cut_off_before_is_as_short_as_it_is() {
     let path = folder.path().join("base/5/20");
     let unpacked = copy(folder.path(), |moment| {
         if moment == 0 {
-            fs::write(&path, "abc").unwrap()
+            fs::write(&path, "abc").unwrap();
         }
     })
     .await
