@@ -29,7 +29,7 @@ use crate::physical::manifest_file::BACKUP_MANIFEST;
 use crate::physical::{ClusterFacts, IndexPack, Tablespace, WalRange};
 use crate::server::Server;
 use crate::sessions;
-use crate::wal_archive::WalArchive;
+use crate::wal_archive::{ClusterRegistry, WalArchive};
 
 /// What a backup of a cluster did.
 #[derive(Clone, Debug)]
@@ -72,6 +72,12 @@ pub async fn backup_cluster(
         inspected = inspect(server, options) => inspected?,
         () = cancel.cancelled() => return Err(CoreError::Cancelled.into()),
     };
+    // A stanza is of one cluster; the WAL that its server archives elsewhere would never be found.
+    let registry = ClusterRegistry::new(repositories.clone(), options.stanza.clone());
+    tokio::select! {
+        checked = registry.check(source.control.system) => checked.map_err(BackupError::from)?,
+        () = cancel.cancelled() => return Err(CoreError::Cancelled.into()),
+    }
     let inspected = Phase::since("inspect", begun);
     let set =
         SetWriter::begin(repositories, spec(server, options, &source), options.data_path.clone()).await?;
