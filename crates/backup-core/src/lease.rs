@@ -36,6 +36,7 @@ use tokio::time::Instant;
 
 pub use error::LeaseError;
 pub use group::LeaseGroup;
+pub use register::store_now;
 
 use crate::error::Error;
 use crate::id::Stanza;

@@ -245,6 +245,16 @@ impl VerifiedCopy {
 }
 
 impl VerifyReport {
+    /// Adds what was found of something outside of the set that it is worth nothing without, such as archived WAL. Counts
+    /// for every copy that was looked at.
+    pub fn add_problems(&mut self, problems: &[Problem], unchecked: &[Problem]) {
+        for copy in self.copies.iter_mut().filter(|copy| copy.outcome != Outcome::Skipped) {
+            copy.problems.extend_from_slice(problems);
+            copy.unchecked.extend_from_slice(unchecked);
+            copy.conclude();
+        }
+    }
+
     /// Whether no copy failed and no record is damaged.
     #[must_use]
     pub fn is_clean(&self) -> bool {

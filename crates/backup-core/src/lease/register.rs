@@ -255,7 +255,10 @@ pub(crate) fn clock_folder(stanza: &Stanza) -> Prefix {
 ///
 /// With compare-and-swap one object is replaced again and again; without, each call leaves a small object that prune
 /// collects.
-pub(crate) async fn store_now(repository: &Repository, stanza: &Stanza) -> Result<Timestamp, Error> {
+///
+/// # Errors
+/// [`Error::Store`] when it cannot be written.
+pub async fn store_now(repository: &Repository, stanza: &Stanza) -> Result<Timestamp, Error> {
     let store = repository.store();
     let failed = |source| repository.failed("read the store's clock", source);
     let nonce = format!("{:032x}", rand::random::<u128>());

@@ -24,7 +24,7 @@ use scan::{Scan, Step};
 /// Segments are fetched ahead up to so many bytes.
 const AHEAD: u64 = 64 << 20;
 /// A last commit that is further from the end than so many segments is called unknown.
-const TAIL: u64 = 8;
+pub(super) const TAIL: u64 = 8;
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]

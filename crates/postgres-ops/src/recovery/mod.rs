@@ -34,15 +34,23 @@ mod path;
 mod plan;
 mod question;
 mod refusal;
+mod status;
 mod target;
+mod wal_check;
+mod wal_prune;
 mod windows;
 
-pub use base::BaseBackup;
+pub use base::{BaseBackup, PhysicalSets};
 pub use choose::{Pending, choose};
 pub use inquiry::{PlanError, plan_recovery, read_tail};
 pub use path::{Reach, ReachEnd, Stretch, TimelinePath};
 pub use plan::{Loss, RecoveryPlan, StopPoint};
 pub use question::{Answer, Commit, Landmark, LogFacts, LogRange, LogTail, Question};
 pub use refusal::{Point, Refusal};
+pub use status::{ClusterStatus, TimelineStatus, WindowStatus, cluster_statuses};
 pub use target::{RecoveryRequest, RecoveryTarget, TargetError, TimelineChoice};
+pub use wal_check::{SetWal, check_wal};
+pub use wal_prune::{
+    ClusterWalPlan, RepositoryWalPlan, RepositoryWalPruned, WalPrunePlan, WalPruneReport, plan_wal_prune,
+};
 pub use windows::{Span, Unusable, Window, Windows, windows};

@@ -366,6 +366,7 @@ fn sets(rng: &mut StdRng, lines: &[Line]) -> Vec<(BaseBackup, u32)> {
             start: Lsn::new(one.log[first].start),
             stop: Lsn::new(one.log[last].end),
             stop_time: times.max().unwrap_or(second(-1)),
+            wal: vec![],
         };
         sets.push((base, one.log[last].id));
     }

@@ -1,6 +1,6 @@
 //! From where to where recovery is possible. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backstay_backup_core::id::SetId;
 use jiff::Timestamp;
@@ -71,7 +71,7 @@ pub fn windows(sets: &[BaseBackup], survey: &WalSurvey) -> Windows {
     let mut sets: Vec<_> = sets.iter().filter(|set| set.system == survey.system).collect();
     sets.sort_by_key(|set| (set.stop, set.set.clone()));
     let timelines = survey.timelines.keys().copied().chain(sets.iter().map(|set| set.timeline));
-    let timelines: std::collections::BTreeSet<_> = timelines.collect();
+    let timelines: BTreeSet<_> = timelines.collect();
     let mut found = Windows::default();
     for timeline in timelines {
         let Some(history) = survey.history(timeline) else { continue };

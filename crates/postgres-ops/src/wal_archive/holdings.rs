@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use backstay_backup_core::id::Stanza;
+use backstay_backup_core::key::Key;
+use backstay_backup_core::repository::layout;
+
 use super::Runs;
 use crate::wal::{Segment, SegmentSize, Timeline, WalFile};
 
@@ -32,6 +36,12 @@ pub(super) fn parse(below_wal: &str) -> Option<(u64, WalFile)> {
     let file = if is_there { name.parse().ok()? } else { return None };
     // "history" is no timeline, so histories cannot lie here.
     if matches!(file, WalFile::History(_)) { None } else { Some((system, file)) }
+}
+
+/// What a key of a repository names of the WAL of a stanza: the system identifier of the cluster, and the file.
+#[must_use]
+pub fn parse_key(stanza: &Stanza, key: &Key) -> Option<(u64, WalFile)> {
+    key.as_str().strip_prefix(layout::all_wal(stanza).as_str()).and_then(parse)
 }
 
 impl Holdings {

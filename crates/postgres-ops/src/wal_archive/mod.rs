@@ -33,6 +33,7 @@ mod survey;
 
 pub use error::WalArchiveError;
 pub use fetch::Fetched;
+pub use holdings::parse_key;
 pub use push::{PushReceipt, WalArchive};
 pub use push_file::{PushedFile, WalSource};
 pub use registry::{ClusterIdentity, ClusterRecord, ClusterRegistry};

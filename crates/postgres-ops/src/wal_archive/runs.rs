@@ -54,6 +54,11 @@ impl Runs {
         self.join(after + 1);
     }
 
+    /// Adds all from one number to another.
+    pub(crate) fn add(&mut self, range: (u64, u64)) {
+        self.extend(&Self { runs: vec![range], ..*self });
+    }
+
     /// Joins the run at `at` to the one before it where they touch.
     fn join(&mut self, at: usize) {
         if at < self.runs.len() && self.runs[at - 1].1 + 1 == self.runs[at].0 {

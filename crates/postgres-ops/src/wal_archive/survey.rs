@@ -130,6 +130,25 @@ impl WalArchive {
         self.join(&listed, identities).await
     }
 
+    /// The seal of each repository's copy of a file; `None` where there is none. Nothing is proven by it.
+    pub(crate) async fn seals(&self, file: WalFile) -> Vec<(String, Result<Option<Seal>, WalArchiveError>)> {
+        let seals = self
+            .repositories()
+            .members()
+            .iter()
+            .map(async |repository| (repository.name().to_owned(), self.seal_in(repository, file).await));
+        join_all(seals).await
+    }
+
+    async fn seal_in(&self, repository: &Repository, file: WalFile) -> Result<Option<Seal>, WalArchiveError> {
+        let bytes = match beginning(repository, &self.key(file)?).await {
+            Err(error) if error.is_absent() => return Ok(None),
+            read => read.map_err(|source| repository.failed("read WAL", source))?,
+        };
+        let repository = repository.name().to_owned();
+        Seal::read(&bytes).map(Some).map_err(|source| WalArchiveError::Damaged { file, repository, source })
+    }
+
     async fn join(&self, listed: &[Listed], identities: &Identities) -> Result<WalSurvey, WalArchiveError> {
         let system = self.system().number();
         let of =

@@ -45,6 +45,7 @@ fn base(stop: Lsn, after: i64) -> BaseBackup {
         start: Lsn::new(START + 40),
         stop,
         stop_time: moment(after),
+        wal: vec![],
     }
 }
 
