@@ -1,5 +1,7 @@
 //! `list-backups`: what there is to restore from, and how much it can be trusted.
 
+mod wal;
+
 use std::fmt;
 
 use backstay_backup_core::catalog::{
@@ -8,7 +10,8 @@ use backstay_backup_core::catalog::{
 use backstay_backup_core::manifest::SetKind;
 use backstay_backup_core::proof::ProofKind;
 use backstay_cli::human::{Ago, Bytes, Table};
-use backstay_cli::{Arguments, Context, Exit, Failure};
+use backstay_cli::{Arguments, Context, Exit, Failure, Opened};
+use backstay_postgres_ops::recovery::{ClusterStatus, cluster_statuses};
 use clap::Parser;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -72,14 +75,33 @@ async fn list(context: &Context, args: &Args) -> Result<Listing, Failure> {
         repository: left_out.name.clone(),
         problem: left_out.failure.message(),
     }));
-    Ok(Listing { catalog: report, now })
+    let (wal, wal_problem) = match wal(context, &opened, &catalog, now).await {
+        Ok(wal) => (wal, None),
+        Err(failure) => (Vec::new(), Some(failure.message())),
+    };
+    Ok(Listing { catalog: report, wal, wal_problem, now })
+}
+
+/// What the archived WAL of the stanza is good for. Without the private key the ranges are told, and no times.
+async fn wal(
+    context: &Context,
+    opened: &Opened,
+    catalog: &Catalog,
+    now: Timestamp,
+) -> Result<Vec<ClusterStatus>, Failure> {
+    let identities = context.identities().await?;
+    Ok(cluster_statuses(&opened.repositories, context.stanza(), catalog, &identities, now).await?)
 }
 
 /// What was found.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Listing {
     #[serde(flatten)]
     catalog: CatalogReport,
+    wal: Vec<ClusterStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wal_problem: Option<String>,
     #[serde(skip)]
     now: Timestamp,
 }
@@ -111,6 +133,12 @@ impl fmt::Display for Listing {
         }
         for left_out in &self.catalog.unreachable {
             write!(f, "\n! repository {} could not be read: {}", left_out.repository, left_out.problem)?;
+        }
+        for cluster in &self.wal {
+            write!(f, "\n\n{}", wal::Cluster(cluster))?;
+        }
+        if let Some(problem) = &self.wal_problem {
+            write!(f, "\n! what WAL there is cannot be told: {problem}")?;
         }
         Ok(())
     }

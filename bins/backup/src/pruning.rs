@@ -5,9 +5,10 @@ mod report;
 use backstay_backup_core::catalog::Catalog;
 use backstay_backup_core::config::{Setting, TimeSpan};
 use backstay_backup_core::hold;
-use backstay_backup_core::prune::{PrunePolicy, plan_prune};
+use backstay_backup_core::prune::{PrunePlan, PrunePolicy, plan_prune};
 use backstay_backup_core::retention::Rules;
 use backstay_cli::{Arguments, Context, Exit, Failure, Opened};
+use backstay_postgres_ops::recovery::{WalPrunePlan, WalPruneReport, plan_wal_prune};
 use clap::Parser;
 
 use report::{Holding, Planned, Pruned};
@@ -92,21 +93,56 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let policy = policy(context, &args);
     if args.dry_run {
-        let plan = plan_prune(&opened.repositories, context.stanza(), &policy);
-        let plan = Planned::new(context.stoppable(plan).await??, &opened);
+        let plan = async {
+            let plan = plan_prune(&opened.repositories, context.stanza(), &policy).await?;
+            let wal = plan_wal(context, &opened, &plan, policy.grace).await;
+            Ok::<_, Failure>((plan, wal))
+        };
+        let (plan, wal) = context.stoppable(plan).await??;
+        let plan = Planned::new(plan, wal, &opened);
         let exit = plan.exit();
         return context.finish(&plan, exit);
     }
     let prune = async {
         let plan = plan_prune(&opened.repositories, context.stanza(), &policy).await?;
-        Ok(plan.apply(&opened.repositories, &context.cancel).await?)
+        let wal = plan_wal(context, &opened, &plan, policy.grace).await;
+        let sets = plan.apply(&opened.repositories, &context.cancel).await?;
+        // What the sets that are gone needed can go now.
+        let wal = match wal {
+            Ok(wal) => apply_wal(context, &opened, &wal, &policy).await,
+            Err(failure) => Err(failure),
+        };
+        Ok((sets, wal))
     };
     // The lease keeps two runs from reporting each other's work. Each decides for itself what may go, so making room
     // where there is none for a lease is harmless.
-    let done = context.under_lease_if_room(&opened.repositories, "prune-backups", prune).await?;
-    let report = Pruned::new(done, &opened);
+    let (sets, wal) = context.under_lease_if_room(&opened.repositories, "prune-backups", prune).await?;
+    let report = Pruned::new(sets, wal, &opened);
     let exit = report.exit();
     context.finish(&report, exit)
+}
+
+async fn plan_wal(
+    context: &Context,
+    opened: &Opened,
+    plan: &PrunePlan,
+    grace: TimeSpan,
+) -> Result<WalPrunePlan, Failure> {
+    let mut catalog = Catalog::load(&opened.repositories, context.stanza()).await?;
+    // A repository that is not open may hold sets that need WAL of the others.
+    let closed = opened.unavailable.iter().map(|out| (out.name.clone(), out.failure.message()));
+    catalog.unreachable.extend(closed);
+    Ok(plan_wal_prune(&opened.repositories, &catalog, Some(plan), grace).await?)
+}
+
+async fn apply_wal(
+    context: &Context,
+    opened: &Opened,
+    plan: &WalPrunePlan,
+    policy: &PrunePolicy,
+) -> Result<(WalPrunePlan, WalPruneReport), Failure> {
+    let report = plan.apply(&opened.repositories, policy.clock_tolerance, &context.cancel).await?;
+    Ok((plan.clone(), report))
 }
 
 /// Rules of flags count everywhere; otherwise every repository has its own.

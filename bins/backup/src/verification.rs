@@ -2,6 +2,7 @@
 
 mod report;
 mod restore_test;
+mod wal;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use backstay_cli::{Arguments, Context, Exit, Failure, IdentityArgs, Opened};
 use clap::Parser;
 
 use report::Verification;
+use wal::ArchivedWal;
 
 /// Verifies every copy of every set in every repository, and keeps the result beside it.
 ///
@@ -93,10 +95,15 @@ async fn verify(
 ) -> Result<Verification, Failure> {
     let options = options(context, args).await?;
     let mut report = Verification::new(opened, catalog);
+    let archived = ArchivedWal::survey(context, opened, catalog).await?;
     for set in chosen(args, catalog)? {
         context.progress.begin(set.id.as_str());
         let verified = context.stoppable(verify_set(&opened.repositories, &catalog.stanza, set, &options));
-        let verified = verified.await?;
+        let mut verified = verified.await?;
+        if let Some(wal) = context.stoppable(archived.check(set, options.depth)).await? {
+            verified.add_problems(&wal.problems(), &wal.unchecked);
+            report.wal.push(wal);
+        }
         if !args.no_proof {
             let stored = verified.store_proofs(&opened.repositories, crate::TOOL).await;
             report.note_proof(&set.id, stored.map_err(Failure::from));

@@ -1,13 +1,18 @@
 //! What a run of `prune-backups` says.
 
+mod wal;
+
 use std::fmt;
 
 use backstay_backup_core::hold::HoldReceipt;
 use backstay_backup_core::prune::{LitterKind, PrunePlan, PruneReport, RepositoryPlan, RepositoryReport};
 use backstay_backup_core::retention::{Decision, Rules};
 use backstay_cli::human::Bytes;
-use backstay_cli::{Exit, Opened};
+use backstay_cli::{Exit, Failure, Opened};
+use backstay_postgres_ops::recovery::{WalPrunePlan, WalPruneReport};
 use serde::Serialize;
+
+use wal::{PlannedWal, PrunedWal};
 
 /// A repository that could not be opened.
 #[derive(Debug, Serialize)]
@@ -34,12 +39,13 @@ fn list_left_out(f: &mut fmt::Formatter<'_>, left_out: &[LeftOut]) -> fmt::Resul
 pub(super) struct Planned {
     #[serde(flatten)]
     plan: PrunePlan,
+    wal: PlannedWal,
     unavailable: Vec<LeftOut>,
 }
 
 impl Planned {
-    pub(super) fn new(plan: PrunePlan, opened: &Opened) -> Self {
-        Self { plan, unavailable: left_out(opened) }
+    pub(super) fn new(plan: PrunePlan, wal: Result<WalPrunePlan, Failure>, opened: &Opened) -> Self {
+        Self { plan, wal: PlannedWal::new(wal), unavailable: left_out(opened) }
     }
 
     pub(super) fn exit(&self) -> Exit {
@@ -47,7 +53,7 @@ impl Planned {
             self.plan.repositories.iter().filter_map(|plan| Some(plan.blocked.as_ref()?.class().into()));
         let unread = self.plan.repositories.iter().any(|plan| !plan.unread.is_empty());
         let missing = (unread || !self.unavailable.is_empty()).then_some(Exit::Temporary);
-        blocked.chain(missing).max().unwrap_or(Exit::Done)
+        blocked.chain(missing).chain([self.wal.exit()]).max().unwrap_or(Exit::Done)
     }
 
     fn rules(&self, repository: &str) -> &Rules {
@@ -60,7 +66,7 @@ impl fmt::Display for Planned {
         for plan in &self.plan.repositories {
             repository_plan(f, plan, self.rules(&plan.repository))?;
         }
-        write!(f, "{} would be freed", Bytes(self.plan.bytes()))?;
+        write!(f, "{}{} would be freed", self.wal, Bytes(self.plan.bytes() + self.wal.bytes()))?;
         list_left_out(f, &self.unavailable)
     }
 }
@@ -122,12 +128,17 @@ fn litter_kind(litter: &LitterKind) -> String {
 pub(super) struct Pruned {
     #[serde(flatten)]
     report: PruneReport,
+    wal: PrunedWal,
     unavailable: Vec<LeftOut>,
 }
 
 impl Pruned {
-    pub(super) fn new(report: PruneReport, opened: &Opened) -> Self {
-        Self { report, unavailable: left_out(opened) }
+    pub(super) fn new(
+        report: PruneReport,
+        wal: Result<(WalPrunePlan, WalPruneReport), Failure>,
+        opened: &Opened,
+    ) -> Self {
+        Self { report, wal: PrunedWal::new(wal), unavailable: left_out(opened) }
     }
 
     pub(super) fn exit(&self) -> Exit {
@@ -141,7 +152,14 @@ impl Pruned {
             return Exit::Data;
         }
         let missing = (!self.unavailable.is_empty()).then_some(Exit::Temporary);
-        self.report.repositories.iter().filter_map(of).chain(missing).max().unwrap_or(Exit::Done)
+        self.report
+            .repositories
+            .iter()
+            .filter_map(of)
+            .chain(missing)
+            .chain([self.wal.exit()])
+            .max()
+            .unwrap_or(Exit::Done)
     }
 }
 
@@ -153,6 +171,7 @@ impl fmt::Display for Pruned {
             }
             repository_report(f, report)?;
         }
+        write!(f, "{}", self.wal)?;
         list_left_out(f, &self.unavailable)
     }
 }

@@ -10,6 +10,7 @@ use backstay_backup_core::verify::{Depth, Outcome, VerifiedCopy, VerifyReport};
 use backstay_cli::human::{Bytes, Elapsed, Remedy};
 use backstay_cli::{Exit, Failure, Opened};
 use backstay_postgres_ops::RestoreTestReport;
+use backstay_postgres_ops::recovery::SetWal;
 use serde::Serialize;
 
 /// Everything a run found.
@@ -18,6 +19,8 @@ use serde::Serialize;
 pub(super) struct Verification {
     stanza: Stanza,
     pub(super) sets: Vec<VerifyReport>,
+    /// Of physical sets.
+    pub(super) wal: Vec<SetWal>,
     pub(super) restore_tests: Vec<Tested>,
     unreachable: Vec<Unreachable>,
     unrecorded: Vec<Unrecorded>,
@@ -99,6 +102,7 @@ impl Verification {
         Self {
             stanza: catalog.stanza.clone(),
             sets: Vec::new(),
+            wal: Vec::new(),
             restore_tests: Vec::new(),
             unreachable: unreachable.collect(),
             unrecorded: Vec::new(),
@@ -162,6 +166,9 @@ impl fmt::Display for Verification {
                 writeln!(f, "{} {:<9} {depth} {}", set.set, outcome(copy.outcome), copy.repository)?;
                 problems(f, copy)?;
             }
+            for wal in self.wal.iter().filter(|wal| wal.set == set.set) {
+                write_wal(f, wal)?;
+            }
         }
         for test in &self.restore_tests {
             writeln!(f, "{test}")?;
@@ -180,6 +187,15 @@ impl fmt::Display for Verification {
             }
             _ => self.verdict(f),
         }
+    }
+}
+
+fn write_wal(f: &mut fmt::Formatter<'_>, wal: &SetWal) -> fmt::Result {
+    let state = if wal.is_whole() { "are archived" } else { "are needed, and not all can be used" };
+    writeln!(f, "  {} segments of WAL {state}", wal.segments)?;
+    match wal.gap_after {
+        Some(missing) => writeln!(f, "  recovery with it ends before {missing}, which is missing"),
+        None => Ok(()),
     }
 }
 
