@@ -83,6 +83,14 @@ impl Context {
         open::existing(self).await
     }
 
+    /// Opens the repositories that exist, as many as the quorum needs, for whoever must not make a repository by mistake.
+    ///
+    /// # Errors
+    /// The first failure when the quorum is missed; a usage error when none is configured.
+    pub async fn open_quorum(&self) -> Result<Opened, Failure> {
+        open::quorum(self).await
+    }
+
     /// Opens the repositories for a backup, which makes an empty place a repository. Before it does, `check` has a look
     /// at the rest, so that a mistake elsewhere leaves nothing behind. Those that cannot be opened are left out with a
     /// warning as long as the quorum holds.

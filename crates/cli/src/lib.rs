@@ -38,4 +38,4 @@ pub use failure::{Cancelled, Failure};
 pub use open::{BareStore, Opened, Unavailable};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresArgs;
-pub use run::run;
+pub use run::{Ending, run, run_as};

@@ -57,6 +57,15 @@ enum Attempt {
 
 /// Opens the repositories that exist.
 pub(crate) async fn existing(context: &Context) -> Result<Opened, Failure> {
+    at_least(context, 1).await
+}
+
+/// Opens the repositories that exist, and no fewer than the quorum.
+pub(crate) async fn quorum(context: &Context) -> Result<Opened, Failure> {
+    at_least(context, context.config.quorum).await
+}
+
+async fn at_least(context: &Context, needed: usize) -> Result<Opened, Failure> {
     let mut members = Vec::new();
     let mut unavailable = Vec::new();
     for config in configured(context)? {
@@ -67,7 +76,7 @@ pub(crate) async fn existing(context: &Context) -> Result<Opened, Failure> {
             }
         }
     }
-    conclude(context, members, unavailable, 1)
+    conclude(context, members, unavailable, needed)
 }
 
 /// Opens the repositories that exist and creates the others, if `check` finds nothing against it.

@@ -36,6 +36,55 @@ const STRAGGLERS: Duration = Duration::from_secs(2);
 /// The first SIGTERM, SIGINT or SIGHUP cancels [`Context::cancel`]; the action then has 30 seconds for an orderly end.
 /// A second signal, or the end of that time, drops it.
 pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>) -> ExitCode {
+    run_as(|ending| ending.exit().code(), |_, _| Ok(None), action)
+}
+
+/// As [`run`], for a program with exit codes of its own, or one that is often done before there is much to start.
+///
+/// `early` runs before logs, runtime and signals; with an exit it ends the program. `codes` turns every ending into a
+/// number: those of wrong arguments and of panics too.
+pub fn run_as<A: Arguments>(
+    codes: impl Fn(&Ending) -> u8,
+    early: impl FnOnce(&Config, &A) -> Result<Option<Exit>, Failure>,
+    action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
+) -> ExitCode {
+    ExitCode::from(codes(&ending(early, action)))
+}
+
+/// How a program ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Ending {
+    /// Its action said so.
+    Returned(Exit),
+    /// Help or version was asked for.
+    Answered,
+    /// An error.
+    Failed(Failure),
+    /// The arguments are none.
+    Refused,
+    /// A bug.
+    Panicked,
+}
+
+impl Ending {
+    /// The usual exit of such an ending.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Returned(exit) => *exit,
+            Self::Answered => Exit::Done,
+            Self::Failed(failure) => failure.exit(),
+            Self::Refused => Exit::Usage,
+            Self::Panicked => Exit::Internal,
+        }
+    }
+}
+
+fn ending<A: Arguments>(
+    early: impl FnOnce(&Config, &A) -> Result<Option<Exit>, Failure>,
+    action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
+) -> Ending {
     std::panic::set_hook(Box::new(explain_panic));
     let json = std::env::args_os().any(|arg| arg == "--json");
     let parsed = command::<A>()
@@ -43,14 +92,14 @@ pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, F
         .and_then(|matches| Ok((A::from_arg_matches(&matches)?, CommonArgs::from_arg_matches(&matches)?)));
     let (arguments, common) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return refuse(&error, json).into(),
+        Err(error) => return refuse(&error, json),
     };
     let json = json || common.json;
-    let exit = match catch_unwind(AssertUnwindSafe(|| live(arguments, &common, action))) {
-        Ok(Ok(exit)) => exit,
+    match catch_unwind(AssertUnwindSafe(|| live(arguments, &common, early, action))) {
+        Ok(Ok(exit)) => Ending::Returned(exit),
         Ok(Err(failure)) => {
             output::failure(&failure, json);
-            failure.exit()
+            Ending::Failed(failure)
         }
         Err(panic) => {
             if json {
@@ -58,10 +107,9 @@ pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, F
                 let report = serde_json::json!({ "error": failure.report() });
                 let _ = output::line(&mut std::io::stdout().lock(), &report.to_string());
             }
-            Exit::Internal
+            Ending::Panicked
         }
-    };
-    exit.into()
+    }
 }
 
 /// The program's arguments with one help for both flags, the short form: it fits a screen.
@@ -82,10 +130,10 @@ fn command<A: Arguments>() -> clap::Command {
 }
 
 /// Help and version are answers; anything else that clap says is a usage error.
-fn refuse(error: &clap::Error, json: bool) -> Exit {
+fn refuse(error: &clap::Error, json: bool) -> Ending {
     if !error.use_stderr() {
         let _ = error.print();
-        return Exit::Done;
+        return Ending::Answered;
     }
     let text = error.render().to_string();
     let _ = output::line(&mut std::io::stderr().lock(), text.trim_end());
@@ -94,19 +142,23 @@ fn refuse(error: &clap::Error, json: bool) -> Exit {
         let report = serde_json::json!({ "error": Failure::usage(message).report() });
         let _ = output::line(&mut std::io::stdout().lock(), &report.to_string());
     }
-    Exit::Usage
+    Ending::Refused
 }
 
 fn live<A: Arguments>(
     arguments: A,
     common: &CommonArgs,
+    early: impl FnOnce(&Config, &A) -> Result<Option<Exit>, Failure>,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
-    let bars = MultiProgress::new();
-    logging::start(common, &bars)?;
     let environment = environment();
     let file = config_file(common)?;
     let loaded = Config::load(file.as_ref(), &environment, &flags(&arguments, common))?;
+    if let Some(exit) = early(&loaded.config, &arguments)? {
+        return Ok(exit);
+    }
+    let bars = MultiProgress::new();
+    logging::start(common, &bars)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -44,6 +44,9 @@ pub struct Config {
     /// The PostgreSQL server that is backed up or restored.
     #[schemars(default)]
     pub postgres: PostgresConfig,
+    /// Archiving and fetching of WAL.
+    #[schemars(default)]
+    pub wal: WalConfig,
 }
 
 fn main_stanza() -> String {
@@ -298,4 +301,42 @@ pub struct PostgresConfig {
     pub ssl_root_cert: Option<PathBuf>,
     /// Folder of `pg_dump` and the other client programs, when it is not in `PATH`.
     pub bin_dir: Option<PathBuf>,
+}
+
+/// How `archive-wal` and `restore-wal` work ahead of the server.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WalConfig {
+    /// Directory for marks and prefetched segments, outside every data directory; `/var/spool/backstay` where that is
+    /// ours, else `/var/tmp/backstay-<user id>`.
+    pub spool: Option<PathBuf>,
+    /// Segments that may be archived before the server asks for it; 64 by default, 0 for none.
+    #[schemars(with = "Option<u32>")]
+    pub look_ahead: u32,
+    /// Segments that are archived or fetched at the same time; 2 by default.
+    #[schemars(with = "Option<NonZeroU32>")]
+    pub in_flight: u32,
+    /// Segments that may be fetched before the server asks for them; 16 by default, 0 for none.
+    #[schemars(with = "Option<u32>")]
+    pub prefetch: u32,
+    /// Bytes that prefetched segments may take on disk; 256 MiB by default.
+    #[schemars(with = "Option<ByteSize>")]
+    pub prefetch_size: ByteSize,
+    /// How long `restore-wal` tries before it gives up; two minutes by default.
+    #[schemars(with = "Option<TimeSpan>")]
+    pub deadline: TimeSpan,
+}
+
+impl Default for WalConfig {
+    fn default() -> Self {
+        Self {
+            spool: None,
+            look_ahead: 64,
+            in_flight: 2,
+            prefetch: 16,
+            prefetch_size: ByteSize(256 << 20),
+            deadline: TimeSpan::from_secs(120),
+        }
+    }
 }

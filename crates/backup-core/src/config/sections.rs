@@ -6,7 +6,7 @@ use super::document::{Entry, Node};
 use super::error::{ConfigError, Origin};
 use super::model::{
     Checksums, CompressionConfig, EncryptionConfig, LimitsConfig, LockMode, ObjectLock, PostgresConfig,
-    RepositoryConfig, RetentionConfig, S3Config, Sse,
+    RepositoryConfig, RetentionConfig, S3Config, Sse, WalConfig,
 };
 use super::reader::Reader;
 use crate::manifest::Codec;
@@ -237,6 +237,25 @@ pub(super) fn postgres(reader: Reader<'_>) -> Result<PostgresConfig> {
         ssl_mode: reader.choice("ssl-mode", &SSL_MODES)?.map(str::to_owned),
         ssl_root_cert: reader.path("ssl-root-cert")?,
         bin_dir: reader.path("bin-dir")?,
+    };
+    reader.finish()?;
+    Ok(config)
+}
+
+/// A number of segments; 0 for none of them.
+fn or_none(reader: &Reader<'_>, key: &'static str) -> Result<Option<u32>> {
+    Ok(reader.number(key, 0..=100_000)?.and_then(|number| u32::try_from(number).ok()))
+}
+
+pub(super) fn wal(reader: Reader<'_>) -> Result<WalConfig> {
+    let usual = WalConfig::default();
+    let config = WalConfig {
+        spool: reader.path("spool")?,
+        look_ahead: or_none(&reader, "look-ahead")?.unwrap_or(usual.look_ahead),
+        in_flight: count(&reader, "in-flight")?.map_or(usual.in_flight, NonZeroU32::get),
+        prefetch: or_none(&reader, "prefetch")?.unwrap_or(usual.prefetch),
+        prefetch_size: reader.size("prefetch-size")?.unwrap_or(usual.prefetch_size),
+        deadline: reader.span("deadline")?.unwrap_or(usual.deadline),
     };
     reader.finish()?;
     Ok(config)

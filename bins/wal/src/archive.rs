@@ -1,0 +1,231 @@
+//! `archive-wal`: arguments, the call, its report.
+
+mod ahead;
+mod pusher;
+mod registered;
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use backstay_backup_core::config::{Config, Setting};
+use backstay_backup_core::manifest::Codec;
+use backstay_backup_core::{Class, Error as CoreError};
+use backstay_cli::{Arguments, Context, Exit, Failure};
+use backstay_postgres_ops::wal::{SystemId, WalError, WalFile};
+use backstay_postgres_ops::wal_archive::{ClusterRegistry, PushReceipt, WalArchive, WalSource};
+use clap::Parser;
+use serde::Serialize;
+
+use crate::data_directory::DataDirectory;
+use ahead::Ahead;
+
+/// Name and version in records.
+pub(crate) const TOOL: &str = concat!("archive-wal ", env!("CARGO_PKG_VERSION"));
+/// Threads that compress one segment.
+const THREADS: usize = 2;
+
+/// Archives one WAL file, for PostgreSQL's archive_command.
+///
+/// Ends with 0 only when the file is durable in the quorum of repositories.
+#[derive(Debug, Parser)]
+#[command(
+    name = "archive-wal",
+    version,
+    after_help = "In postgresql.conf:\n  \
+    archive_command = 'archive-wal %p --config /etc/backstay/backstay.toml'"
+)]
+pub struct Args {
+    /// The file, as PostgreSQL's %p
+    #[arg(value_name = "PATH", required_unless_present = "register")]
+    path: Option<PathBuf>,
+    /// Makes this cluster the one of the stanza, and an empty place a repository; run in the data directory
+    #[arg(long, conflicts_with = "path")]
+    register: bool,
+    /// Archives nothing but this file
+    #[arg(long)]
+    no_look_ahead: bool,
+    /// Directory for notes on what was archived ahead
+    #[arg(long, value_name = "DIR")]
+    spool: Option<String>,
+    /// Identity of the cluster [default: what its control file or the segment says]
+    #[arg(long, value_name = "NUMBER")]
+    system_identifier: Option<u64>,
+    /// Works on beside the server
+    #[arg(long, hide = true)]
+    helper: bool,
+}
+
+impl Arguments for Args {
+    fn settings(&self) -> Vec<Setting> {
+        crate::spool_setting(self.spool.as_deref())
+    }
+}
+
+impl Args {
+    fn system(&self) -> Option<SystemId> {
+        self.system_identifier.map(SystemId::new)
+    }
+
+    fn looks_ahead(&self, config: &Config) -> bool {
+        !self.no_look_ahead && config.wal.look_ahead > 0
+    }
+}
+
+/// Ends a call whose segment was archived ahead, before anything is started for it.
+///
+/// # Errors
+/// None today: whatever is wrong here is found again, and told, by the call itself.
+pub fn early(config: &Config, args: &Args) -> Result<Option<Exit>, Failure> {
+    let Some(path) = args.path.as_deref().filter(|_| !args.helper && args.looks_ahead(config)) else {
+        return Ok(None);
+    };
+    let done = Ahead::of(config, path, args.system()).is_ok_and(|ahead| ahead.is_done_or_free());
+    Ok(done.then_some(Exit::Done))
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// Whatever keeps the file from being durable in the quorum.
+pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
+    match args.path.as_deref() {
+        Some(path) if args.helper => pusher::run(ctx, path, args.system()).await,
+        Some(path) => archive(ctx, args, path).await,
+        None => register(ctx, args).await,
+    }
+}
+
+/// One file.
+async fn archive(ctx: &Context, args: &Args, path: &Path) -> Result<Exit, Failure> {
+    let name = name_of(path)?;
+    let source = open(name, path)?;
+    let header = source.header()?;
+    let data = DataDirectory::of(path);
+    let system = match (args.system(), header) {
+        (Some(system), _) => system,
+        // What the control file says is compared with the header of the segment.
+        (None, _) => match (data.system(), header) {
+            (Ok(system), _) => system,
+            (Err(_), Some(header)) => header.system,
+            (Err(error), None) => {
+                return Err(Failure::usage(format!("cannot read the control file of the cluster: {error}"))
+                    .with_hint("name the cluster with --system-identifier"));
+            }
+        },
+    };
+    let ahead =
+        if args.looks_ahead(&ctx.config) { Ahead::of(&ctx.config, path, Some(system)) } else { Err(None) };
+    if let Err(Some(problem)) = &ahead {
+        tracing::warn!("no look-ahead: {problem}");
+    }
+    let ahead = ahead.ok();
+    // Told to the helper, so that it does not push the same.
+    let claim = match ahead.clone() {
+        Some(ahead) => match ahead.claim() {
+            // A helper has begun with it a moment ago.
+            None if waited_for(ahead).await => return Ok(Exit::Done),
+            claim => claim,
+        },
+        None => None,
+    };
+    let opened = ctx.open_quorum().await?;
+    let registry = ClusterRegistry::new(opened.repositories.clone(), ctx.stanza().clone());
+    registered::ensure(&registry, system, header, ahead.as_ref().map(Ahead::spool)).await?;
+    let archive = WalArchive::new(opened.repositories, ctx.stanza().clone(), system)
+        .level(zstd_level(ctx))
+        .threads(THREADS)
+        .recipients(ctx.recipients()?);
+    let pushed = ctx.stoppable(archive.push_file(source)).await??;
+    drop(claim);
+    for (repository, problem) in &pushed.receipt.missing {
+        tracing::warn!(repository, %name, problem, "not archived there");
+    }
+    if let Some(ahead) = &ahead {
+        ahead.start_helper();
+    }
+    ctx.print(&Archived::new(&pushed.receipt))
+}
+
+/// Whether a helper had the segment archived in the end.
+async fn waited_for(ahead: Ahead) -> bool {
+    tokio::task::spawn_blocking(move || ahead.is_done_or_free()).await.unwrap_or(false)
+}
+
+/// Makes the cluster of this data directory the one of the stanza.
+async fn register(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
+    let cluster = registered::identity(&DataDirectory::here(), args.system_identifier)?;
+    let opened = ctx.open_or_create(async { Ok(()) }).await?;
+    let registry = ClusterRegistry::new(opened.repositories, ctx.stanza().clone());
+    let record = registry.register(cluster, TOOL).await?;
+    ctx.print(&Registered {
+        stanza: record.stanza.to_string(),
+        number: record.number,
+        system_identifier: record.system_identifier.to_string(),
+    })
+}
+
+/// WAL is always zstd; a level that was meant for something else is not taken.
+fn zstd_level(ctx: &Context) -> i32 {
+    let compression = &ctx.config.compression;
+    compression.level.filter(|_| compression.codec == Codec::Zstd).unwrap_or(3)
+}
+
+fn name_of(path: &Path) -> Result<WalFile, Failure> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.parse().map_err(|error: WalError| Failure::new(Class::Usage, error))
+}
+
+fn open(name: WalFile, path: &Path) -> Result<WalSource, Failure> {
+    let opened = File::open(path).and_then(|file| WalSource::new(name, file));
+    Ok(opened.map_err(|source| CoreError::Source { object: path.display().to_string(), source })?)
+}
+
+/// What was archived, for `--json`; there is no text, because a server's log has enough of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Archived {
+    file: String,
+    bytes: u64,
+    sha256: String,
+    stored: Vec<String>,
+    present: Vec<String>,
+    missing: Vec<String>,
+}
+
+impl Archived {
+    fn new(receipt: &PushReceipt) -> Self {
+        Self {
+            file: receipt.file.to_string(),
+            bytes: receipt.seal.length,
+            sha256: receipt.seal.sha256.to_string(),
+            stored: receipt.stored.clone(),
+            present: receipt.present.clone(),
+            missing: receipt.missing.iter().map(|(name, _)| name.clone()).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Archived {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Registered {
+    stanza: String,
+    number: u32,
+    system_identifier: String,
+}
+
+impl fmt::Display for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "stanza {} belongs to cluster {} (registration {})",
+            self.stanza, self.system_identifier, self.number
+        )
+    }
+}

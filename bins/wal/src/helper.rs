@@ -1,0 +1,35 @@
+//! Starts this program once more, to work on while the server goes on.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::claim::Claim;
+
+/// Starts a helper with the arguments of this program and one more. It holds the lock from its first moment on, because
+/// it inherits the open file as its standard input; the lock ends with it, however it ends.
+///
+/// Its other ends are closed: a server's log must not wait for us.
+pub(crate) fn start(lock: Claim, flag: &str) -> io::Result<()> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(std::env::args_os().skip(1)).arg(flag);
+    command.stdin(Stdio::from(lock.into_file())).stdout(Stdio::null()).stderr(Stdio::null());
+    // Nobody waits for it: whoever started us outlives us, and so does the helper.
+    command.spawn().map(drop)
+}
+
+/// Makes this process a helper: leaves the session of the server, whose signals are not meant for it, and takes over the
+/// lock. `None` when it was not started as one, or another one runs.
+pub(crate) fn become_one(lock: &Path) -> io::Result<Option<Claim>> {
+    // Fails only for the leader of a group, which is in no danger of the server's signals either.
+    let _ = rustix::process::setsid();
+    let inherited = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (inherited_facts, expected) = (inherited.metadata()?, fs::metadata(lock)?);
+    if (inherited_facts.dev(), inherited_facts.ino()) != (expected.dev(), expected.ino()) {
+        return Ok(None);
+    }
+    Claim::of(inherited)
+}

@@ -1,0 +1,31 @@
+//! What PostgreSQL starts for every file of its log: `archive-wal` and `restore-wal`.
+//!
+//! A server calls these programs one file at a time and waits. Both therefore work ahead of it: the first call that finds
+//! more to do starts a *helper*, the same program in a session of its own, which archives or fetches what comes next and
+//! ends by itself. A later call finds the result in the *spool* and returns at once.
+//!
+//! ```text
+//! call ─ mark in the spool that fits the file? ── yes → done, in milliseconds
+//!      └ no: is a helper at it? ── yes → wait for it
+//!                               └─ no → do it, and leave a helper behind if there is more
+//! ```
+//!
+//! Nothing in the spool is ever the truth. A mark is written after a segment is durable and names every byte of it; a
+//! prefetched segment is verified again before it is handed over. Whatever a crash loses, tears or leaves behind there
+//! costs time, and nothing else. Helpers and calls agree by `flock`, which ends with whoever holds it.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod archive;
+mod claim;
+mod data_directory;
+mod destination;
+mod helper;
+mod mark;
+pub mod restore;
+mod spool;
+
+/// The key of the configuration that `--spool` sets.
+fn spool_setting(spool: Option<&str>) -> Vec<backstay_backup_core::config::Setting> {
+    let setting = |path| backstay_backup_core::config::Setting::new("wal.spool", path, "--spool");
+    spool.into_iter().map(setting).collect()
+}

@@ -1,0 +1,284 @@
+//! `restore-wal`: arguments, the call, its exit codes.
+//!
+//! PostgreSQL takes 1 to 125 as "this is the end of the log": it stops replaying, promotes and reports success. So 1 is
+//! said only of what is proven to be absent, and every other trouble ends above 125, which stops recovery.
+
+mod place;
+mod prefetch;
+mod prefetched;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use backstay_backup_core::Class;
+use backstay_backup_core::config::{Config, Setting};
+use backstay_cli::{Arguments, Cancelled, Context, Ending, Exit, Failure, IdentityArgs, Opened};
+use backstay_postgres_ops::wal::{SystemId, WalError, WalFile};
+use backstay_postgres_ops::wal_archive::{Fetched, WalArchive, WalArchiveError};
+use bytes::Bytes;
+use clap::Parser;
+use rand::RngExt as _;
+
+use crate::data_directory::DataDirectory;
+use prefetched::Prefetched;
+
+/// What the usual exit codes are raised by.
+const RAISED: u8 = 200;
+/// Of a bug of ours; the usual code is too large to be raised.
+const BUG: u8 = 250;
+/// What a shell makes of SIGTERM. PostgreSQL then knows that it was told to stop, and says nothing of a failure.
+const TERMINATED: u8 = 143;
+/// The first pause between attempts, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Fetches one WAL file, for PostgreSQL's restore_command.
+///
+/// Ends with 1 only when the log is proven to end before the file; any other trouble ends above 125, so that the server
+/// stops instead of promoting with data missing.
+#[derive(Debug, Parser)]
+#[command(
+    name = "restore-wal",
+    version,
+    after_help = "In postgresql.conf:\n  \
+    restore_command = 'restore-wal %f %p --config /etc/backstay/backstay.toml'"
+)]
+pub struct Args {
+    /// Name of the file, as PostgreSQL's %f
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Where it goes, as PostgreSQL's %p
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// For a standby, which asks again: ends with 1 for temporary trouble too
+    #[arg(long)]
+    standby: bool,
+    /// Gives up after this time, such as 30s [default: 2m]
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<String>,
+    /// Fetches nothing but this file
+    #[arg(long)]
+    no_prefetch: bool,
+    /// Directory for segments fetched ahead
+    #[arg(long, value_name = "DIR")]
+    spool: Option<String>,
+    /// Identity of the cluster [default: what its control file says]
+    #[arg(long, value_name = "NUMBER")]
+    system_identifier: Option<u64>,
+    /// Works on beside the server
+    #[arg(long, hide = true)]
+    helper: bool,
+    #[command(flatten)]
+    identity: IdentityArgs,
+}
+
+impl Arguments for Args {
+    fn settings(&self) -> Vec<Setting> {
+        let mut settings = crate::spool_setting(self.spool.as_deref());
+        settings.extend(self.identity.settings());
+        settings.extend(self.deadline.as_ref().map(|time| Setting::new("wal.deadline", time, "--deadline")));
+        settings
+    }
+}
+
+impl Args {
+    fn file(&self) -> Result<WalFile, Failure> {
+        self.name.parse().map_err(|error: WalError| Failure::new(Class::Usage, error))
+    }
+
+    fn prefetches(&self, config: &Config) -> bool {
+        !self.no_prefetch && config.wal.prefetch > 0
+    }
+
+    fn system(&self, data: &DataDirectory) -> Result<SystemId, Failure> {
+        if let Some(system) = self.system_identifier {
+            return Ok(SystemId::new(system));
+        }
+        data.system().map_err(|error| {
+            Failure::usage(format!("cannot read the control file of the cluster: {error}"))
+                .with_hint("run it in the data directory, or name the cluster with --system-identifier")
+        })
+    }
+}
+
+/// The exit code of an ending. Never 1 to 125 but for proven absence, and never 0 without a file.
+#[must_use]
+pub fn code(ending: &Ending) -> u8 {
+    match ending {
+        Ending::Returned(Exit::Done) => 0,
+        Ending::Returned(Exit::Absent) => 1,
+        // Asked for by a person. With anything else it may be a command of a server, which takes 0 for a file.
+        Ending::Answered if std::env::args_os().len() == 2 => 0,
+        Ending::Answered | Ending::Refused => RAISED + Exit::Usage.code(),
+        Ending::Failed(failure) if failure.error().downcast_ref::<Cancelled>().is_some() => TERMINATED,
+        Ending::Failed(failure) if failure.exit() == Exit::Internal => BUG,
+        Ending::Failed(failure) => RAISED + failure.exit().code(),
+        Ending::Returned(Exit::Internal) => BUG,
+        Ending::Returned(exit) => RAISED + exit.code(),
+        _ => BUG,
+    }
+}
+
+/// Hands over a segment that was fetched ahead, before anything is started for it.
+///
+/// # Errors
+/// None today: whatever is wrong here is found again, and told, by the call itself.
+pub fn early(config: &Config, args: &Args) -> Result<Option<Exit>, Failure> {
+    if args.helper || !args.prefetches(config) {
+        return Ok(None);
+    }
+    let Ok(prefetched) = prefetched_of(config, args) else { return Ok(None) };
+    Ok(prefetched.take(&args.path, config.wal.deadline.duration()).then_some(Exit::Done))
+}
+
+fn prefetched_of(config: &Config, args: &Args) -> Result<Prefetched, Option<std::io::Error>> {
+    let data = DataDirectory::here();
+    let (Ok(WalFile::Segment(segment)), Ok(system)) = (args.file(), args.system(&data)) else {
+        return Err(None);
+    };
+    Prefetched::open(config, &data, segment, system)
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// Whatever keeps the file from being fetched, or its absence from being proven.
+pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
+    let data = DataDirectory::here();
+    let (file, system) = (args.file()?, args.system(&data)?);
+    let prefetched = match args.prefetches(&ctx.config) {
+        true => prefetched_of(&ctx.config, args),
+        false => Err(None),
+    };
+    if let Err(Some(problem)) = &prefetched {
+        tracing::warn!("no prefetch: {problem}");
+    }
+    let prefetched = prefetched.ok();
+    if args.helper {
+        return match prefetched {
+            Some(prefetched) => prefetch::run(ctx, prefetched, data).await,
+            None => Ok(Exit::Conflict),
+        };
+    }
+    let claim = match prefetched.clone() {
+        Some(prefetched) => match prefetched.claim() {
+            // A helper has begun with it a moment ago.
+            None if waited_for(ctx, args, prefetched).await => return Ok(Exit::Done),
+            claim => claim,
+        },
+        None => None,
+    };
+    let content = match ctx.stoppable(patiently(ctx, args, file, system)).await? {
+        Ok(Some(content)) => content,
+        Ok(None) => return Ok(Exit::Absent),
+        Err(failure) if args.standby && is_passing(&failure) => {
+            tracing::warn!("the server will ask again: {}", failure.message());
+            return Ok(Exit::Absent);
+        }
+        Err(failure) => return Err(failure),
+    };
+    place::write(&args.path, &content)?;
+    drop(claim);
+    if let Some(prefetched) = &prefetched {
+        prefetched.taken(content.len() as u64);
+    }
+    Ok(Exit::Done)
+}
+
+/// Whether a helper had the segment in the end.
+async fn waited_for(ctx: &Context, args: &Args, prefetched: Prefetched) -> bool {
+    let (path, patience) = (args.path.clone(), ctx.config.wal.deadline.duration());
+    let waiting = tokio::task::spawn_blocking(move || prefetched.take(&path, patience));
+    waiting.await.unwrap_or(false)
+}
+
+/// Whether a server that asks again may find that it has passed: stores that do not answer, and a segment that is still
+/// on its way while a later one has arrived.
+fn is_passing(failure: &Failure) -> bool {
+    let error = failure.error().downcast_ref();
+    failure.class() == Class::Temporary || matches!(error, Some(WalArchiveError::Hole { .. }))
+}
+
+/// Tries until it is there, or proven to be absent, or the time is over. A standby's server tries by itself.
+async fn patiently(
+    ctx: &Context,
+    args: &Args,
+    file: WalFile,
+    system: SystemId,
+) -> Result<Option<Bytes>, Failure> {
+    let end = Instant::now() + ctx.config.wal.deadline.duration();
+    let (mut pause, mut last) = (PAUSES.0, None);
+    loop {
+        let failure = match tokio::time::timeout_at(end.into(), fetch(ctx, file, system)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) => failure,
+            Err(_) => {
+                let seconds = ctx.config.wal.deadline.as_secs();
+                let silence = || Failure::new(Class::Temporary, format!("no answer within {seconds} s"));
+                return Err(last.unwrap_or_else(silence));
+            }
+        };
+        let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        if args.standby || failure.class() == Class::Internal || Instant::now() + jittered >= end {
+            return Err(failure);
+        }
+        tracing::warn!(%file, "tried again: {}", failure.message());
+        last = Some(failure);
+        tokio::time::sleep(jittered).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+async fn fetch(ctx: &Context, file: WalFile, system: SystemId) -> Result<Option<Bytes>, Failure> {
+    let identities = ctx.identities().await?;
+    let Opened { repositories, unavailable, .. } = ctx.open_repositories().await?;
+    let archive = WalArchive::new(repositories, ctx.stanza().clone(), system);
+    match archive.fetch(file, &identities).await? {
+        Fetched::Content(content) => Ok(Some(content)),
+        Fetched::Absent => match unavailable.into_iter().next() {
+            None => Ok(None),
+            // It may be there, and only there.
+            Some(unasked) => {
+                let text = format!(
+                    "{file} is not in the repositories that answer, but {} does not: {}",
+                    unasked.name,
+                    unasked.failure.message()
+                );
+                let hint = "take it out of the configuration if it is lost for good";
+                Err(Failure::new(unasked.failure.class(), text).with_hint(hint))
+            }
+        },
+    }
+}
+
+/// The directory that an entry lies in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_absence_and_success_lie_below_126() {
+        let classes = [
+            (Class::Absent, 201),
+            (Class::Usage, 202),
+            (Class::Data, 203),
+            (Class::Conflict, 204),
+            (Class::Temporary, 205),
+            (Class::Internal, 250),
+        ];
+        for (class, expected) in classes {
+            assert_eq!(code(&Ending::Failed(Failure::new(class, "x"))), expected, "{class:?}");
+        }
+        assert_eq!(code(&Ending::Failed(Failure::cancelled())), 143);
+        assert_eq!(code(&Ending::Refused), 202);
+        assert_eq!(code(&Ending::Panicked), 250);
+        for (exit, expected) in
+            [(Exit::Done, 0), (Exit::Absent, 1), (Exit::Missed, 206), (Exit::Internal, 250)]
+        {
+            assert_eq!(code(&Ending::Returned(exit)), expected, "{exit:?}");
+        }
+    }
+}
