@@ -3,6 +3,7 @@
 
 mod cluster;
 
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use backstay_postgres_ops::physical::IndexLine;
@@ -17,12 +18,16 @@ async fn stock_tools_open_a_set_and_postgres_accepts_it() {
         let cluster = Cluster::start(PostgresOptions::default().install(&install)).await;
         cluster
             .psql("create table t as select g as id, md5(g::text) as word from generate_series(1, 50000) g");
+        // Not UTF-8, as the names of files may be.
+        let odd = std::ffi::OsStr::from_bytes(b"odd \xff \"name\"");
+        std::fs::write(cluster.postgres.data_directory().join(odd), "x").unwrap();
         let report = cluster.back_up(&cluster.options()).await.unwrap();
         assert_eq!(report.facts.server_version_num / 10_000, major);
         assert!(report.facts.start_lsn < report.facts.stop_lsn && report.facts.corrupt_page_count == 0);
         let target = cluster.target("unpacked");
         unpack(&cluster.set_folder(&report.receipt.manifest), &target);
         verify(&install, &target).unwrap();
+        assert_eq!(std::fs::read(target.join(odd)).unwrap(), b"x");
         let version = std::fs::read(target.join("PG_VERSION")).unwrap();
         std::fs::write(target.join("PG_VERSION"), "99\n").unwrap();
         assert!(verify(&install, &target).unwrap_err().contains("checksum mismatch"));

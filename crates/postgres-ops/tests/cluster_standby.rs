@@ -26,7 +26,7 @@ async fn standby(cluster: &Cluster) -> TestPostgres {
         cluster.postgres.user(),
         cluster.postgres.passfile().display()
     );
-    cluster.own_passfile();
+    cluster.own("passfile");
     let options = PostgresOptions::default()
         .existing(&target, cluster.postgres.password())
         .setting("primary_conninfo", &connection)
@@ -71,6 +71,7 @@ async fn a_standby_is_backed_up_with_the_wal_of_its_primary() {
         () = switching => unreachable!(),
     };
     load.stop(&cluster);
+    assert!(report.receipt.manifest.recovery_point <= report.facts.stop_time);
     assert!(report.facts.from_standby && report.facts.backup_label.contains("BACKUP FROM: standby"));
     assert_eq!(report.facts.corrupt_page_count, 0);
     let target = cluster.target("unpacked");
@@ -128,4 +129,29 @@ async fn on_a_quiet_primary_the_wait_ends_with_a_hint() {
     let Error::ClusterBackup(error) = error else { panic!("{error:?}") };
     assert!(matches!(error, BackupError::WalMissing { .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("pg_switch_wal"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_promotion_the_archive_gets_the_history_that_it_lacks() {
+    let mut cluster = Cluster::start(PostgresOptions::default()).await;
+    cluster.postgres.stop(backstay_testkit::StopMode::Fast).unwrap();
+    std::fs::write(cluster.postgres.data_directory().join("standby.signal"), "").unwrap();
+    cluster.own("data/standby.signal");
+    cluster.postgres.restart().unwrap();
+    cluster.psql("select pg_promote()");
+    cluster.psql("create table t as select generate_series(1, 1000) g; checkpoint");
+    let report = cluster.back_up(&cluster.options()).await.unwrap();
+    assert_eq!((report.facts.timeline.number(), report.warnings), (2, vec![]));
+    // As if the stanza had been begun after the promotion.
+    let wal = cluster.root.path().join("repository/main/wal").join(report.facts.system.to_string());
+    let history = wal.join("history/00000002");
+    std::fs::remove_file(&history).unwrap();
+    let report = cluster.back_up(&cluster.options()).await.unwrap();
+    assert_eq!(report.warnings, [] as [String; 0]);
+    assert!(history.exists());
+    let target = cluster.target("unpacked");
+    unpack(&cluster.set_folder(&report.receipt.manifest), &target);
+    verify(cluster.postgres.install(), &target).unwrap();
+    let again = recover(&cluster, &report, &target).await;
+    assert_eq!(again.psql("postgres", "select count(*) from t").unwrap(), "1000");
 }

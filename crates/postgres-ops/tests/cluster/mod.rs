@@ -89,9 +89,9 @@ impl Cluster {
         self.root.path().join("repository/main/sets").join(manifest.set.to_string())
     }
 
-    /// Lets servers use the superuser's password file.
-    pub fn own_passfile(&self) {
-        give(self, &self.postgres.passfile());
+    /// Gives a file of the scratch directory to the servers' account.
+    pub fn own(&self, name: &str) {
+        give(self, &self.target(name));
     }
 
     /// Where an unpacked set can be started by the server's account.

@@ -8,6 +8,7 @@ use backstay_backup_core::progress::Progress;
 use backstay_backup_core::replicas::Repositories;
 use backstay_backup_core::set_writer::{FramedObject, SetContents, SetReceipt, SetSpec, SetWriter};
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use sqlx::postgres::PgConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,7 @@ use super::pace::Pace;
 use super::session::{BackupSession, Stopped};
 use super::source::{Source, read_control};
 use super::tar::Owner;
-use super::wal::{WalWait, ranges, read_history, segments};
+use super::wal::{WalWait, keep_history, ranges, read_history, segments};
 use super::{BackupError, BackupOptions};
 use crate::client::lost_thread;
 use crate::dump::Phase;
@@ -82,7 +83,8 @@ pub async fn backup_cluster(
     let set =
         SetWriter::begin(repositories, spec(server, options, &source), options.data_path.clone()).await?;
     let system = source.control.system;
-    let archive = WalArchive::new(repositories.clone(), options.stanza.clone(), system);
+    let archive = WalArchive::new(repositories.clone(), options.stanza.clone(), system)
+        .recipients(options.recipients.clone());
     let run = Run { set: &set, server, options, source: &source, archive: &archive, progress };
     let filled = tokio::select! {
         filled = Box::pin(run.fill(connection)) => filled,
@@ -101,7 +103,7 @@ pub async fn backup_cluster(
     let value = serde_json::to_value(&facts)
         .map_err(|error| CoreError::Internal { what: format!("facts that JSON cannot express: {error}") })?;
     let complete = facts.corrupt_page_count == 0 || options.allow_corrupt;
-    let contents = SetContents::new(facts.stop_time, filled.objects).facts(value).complete(complete);
+    let contents = SetContents::new(filled.state_of, filled.objects).facts(value).complete(complete);
     let receipt = set.commit(contents).await?;
     let mut phases = vec![inspected];
     phases.extend(filled.phases);
@@ -148,6 +150,7 @@ async fn end_session(server: &Server) {
 struct Filled {
     objects: Vec<ObjectEntry>,
     facts: ClusterFacts,
+    state_of: Timestamp,
     warnings: Vec<String>,
     phases: Vec<Phase>,
 }
@@ -182,58 +185,69 @@ impl Run<'_> {
         let (major, options) = (self.source.facts.major(), self.options);
         let session =
             BackupSession::start(connection, self.server, major, &options.label, options.fast).await?;
-        let (start, started) = (session.start, session.started);
         let mut phases = vec![Phase::since("checkpoint", starting)];
         let (index, index_frames) = FrameWriter::new(self.set.frame_buffers());
         let (manifest, manifest_frames) = FrameWriter::new(self.set.frame_buffers());
         let ledger = Ledger::begin(index, manifest, major, self.source.control.system)
             .map_err(BackupError::sending)?;
         let names = ["index", BACKUP_MANIFEST].map(|name| options.object_name(name));
-        let (index, manifest, copied) = tokio::try_join!(
+        let (index, manifest, mut copied) = tokio::try_join!(
             async { Ok::<_, Error>(self.set.object(&names[0], options.codec, index_frames).await?) },
             async { Ok(self.set.object(&names[1], options.codec, manifest_frames).await?) },
             Box::pin(self.copy(session, ledger)),
         )?;
         let waiting = Instant::now();
+        self.wait_for_wal(&mut copied).await?;
+        phases.append(&mut copied.phases);
+        phases.push(Phase::since("wait for WAL", waiting));
+        let (facts, state_of) = (self.facts(&copied), copied.stopped.state_of);
+        let mut objects = copied.packs;
+        objects.extend([manifest, index]);
+        Ok(Filled { objects, facts, state_of, warnings: copied.warnings, phases })
+    }
+
+    async fn wait_for_wal(&self, copied: &mut Copied) -> Result<(), Error> {
         self.progress.begin("wait for WAL");
-        let mut connection = copied.connection;
         let needed = segments(&copied.ranges, self.source.control.wal_segment_size);
         let wait = WalWait {
             archive: self.archive,
-            connection: &mut connection,
+            connection: &mut copied.connection,
             server: self.server,
             standby: self.source.facts.in_recovery,
-            patience: options.wal_timeout,
+            patience: self.options.wal_timeout,
         };
         wait.wait(&needed).await?;
-        phases.extend(copied.phases);
-        phases.push(Phase::since("wait for WAL", waiting));
-        let mut objects = copied.packs;
-        objects.extend([manifest, index]);
-        let facts = ClusterFacts {
+        let timeline = copied.stopped.timeline;
+        let lacking = keep_history(self.archive, &self.source.data_directory, timeline).await;
+        copied.warnings.extend(lacking);
+        Ok(())
+    }
+
+    fn facts(&self, copied: &Copied) -> ClusterFacts {
+        let (control, stopped) = (&self.source.control, &copied.stopped);
+        ClusterFacts {
             server_version_num: self.source.facts.version_num,
-            control_version: self.source.control.control_version,
-            catalog_version: self.source.control.catalog_version,
-            system: self.source.control.system,
-            timeline: copied.stopped.timeline,
-            start_lsn: start,
-            stop_lsn: copied.stopped.stop,
-            start_time: started,
-            stop_time: copied.stopped.time,
-            wal: copied.ranges,
-            segment_size: self.source.control.wal_segment_size.bytes(),
-            block_size: self.source.control.block_size,
-            page_checksums: self.source.control.checksum_version != 0,
+            control_version: control.control_version,
+            catalog_version: control.catalog_version,
+            system: control.system,
+            timeline: stopped.timeline,
+            start_lsn: stopped.start,
+            stop_lsn: stopped.stop,
+            start_time: stopped.started,
+            stop_time: stopped.time,
+            wal: copied.ranges.clone(),
+            segment_size: control.wal_segment_size.bytes(),
+            block_size: control.block_size,
+            page_checksums: control.checksum_version != 0,
             from_standby: self.source.facts.in_recovery,
-            tablespaces: copied.tablespaces,
-            backup_label: copied.stopped.label.text,
+            tablespaces: copied.tablespaces.clone(),
+            backup_label: stopped.label.text.clone(),
             files: copied.totals.files,
             bytes: copied.totals.bytes,
             corrupt_page_count: copied.damage.count,
-            corrupt_pages: copied.damage.pages,
+            corrupt_pages: copied.damage.pages.clone(),
             unknown: serde_json::Map::new(),
-        };
-        Ok(Filled { objects, facts, warnings: copied.warnings, phases })
+        }
     }
 
     /// Copies everything, and ends the backup on the server.
@@ -262,13 +276,12 @@ impl Run<'_> {
         // After everything else: what it says was reached must be in the files.
         let directory = self.source.data_directory.clone();
         let control = blocking(move || read_control(&directory)).await?.0;
-        let start = session.start;
         let (stopped, connection) = session.stop().await?;
         let damage = {
             let corruption = copying.corruption.into_inner().unwrap_or_default();
-            corruption.judge(start, stopped.stop)
+            corruption.judge(stopped.start, stopped.stop)
         };
-        let ranges = self.wal_ranges(start, &stopped).await?;
+        let ranges = self.wal_ranges(&stopped).await?;
         let ledger = copying
             .ledger
             .into_inner()
@@ -352,7 +365,7 @@ impl Run<'_> {
         }
     }
 
-    async fn wal_ranges(&self, start: crate::wal::Lsn, stopped: &Stopped) -> Result<Vec<WalRange>, Error> {
+    async fn wal_ranges(&self, stopped: &Stopped) -> Result<Vec<WalRange>, Error> {
         let begun = stopped.label.timeline;
         let timeline = stopped.timeline;
         let history = if timeline == begun {
@@ -361,7 +374,7 @@ impl Run<'_> {
             let directory = self.source.data_directory.clone();
             Some(blocking(move || read_history(&directory, timeline)).await?)
         };
-        Ok(ranges(start, begun, stopped, history.as_ref()))
+        Ok(ranges(stopped, history.as_ref()))
     }
 
     fn owner(&self) -> Owner {

@@ -34,17 +34,22 @@ pub(super) struct BackupSession {
     connection: PgConnection,
     server: Server,
     major: u32,
-    pub(super) start: Lsn,
-    pub(super) started: Timestamp,
+    start: Lsn,
+    started: Timestamp,
 }
 
 /// How a backup ended on the server.
 #[derive(Clone, Debug)]
 pub(super) struct Stopped {
+    /// Where recovery begins to read, and when that was.
+    pub(super) start: Lsn,
+    pub(super) started: Timestamp,
     pub(super) stop: Lsn,
     /// On which timeline; that of the label unless a standby followed another meanwhile.
     pub(super) timeline: Timeline,
     pub(super) time: Timestamp,
+    /// The moment whose state the files hold: on a standby the last commit that it had replayed.
+    pub(super) state_of: Timestamp,
     pub(super) label: BackupLabel,
 }
 
@@ -84,7 +89,9 @@ impl BackupSession {
         let call = if self.major >= 15 { "pg_backup_stop(false)" } else { "pg_stop_backup(false, false)" };
         let query = format!(
             "select s.lsn::text as lsn, s.labelfile as label, {NOW} as time,
-                    (select min_recovery_end_timeline from pg_control_recovery())::int8 as timeline
+                    (select min_recovery_end_timeline from pg_control_recovery())::int8 as timeline,
+                    case when pg_is_in_recovery()
+                         then (extract(epoch from pg_last_xact_replay_timestamp()) * 1000000)::int8 end as replayed
              from {call} s"
         );
         let stopped = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_one(&mut self.connection).await;
@@ -92,12 +99,16 @@ impl BackupSession {
         let (lsn, label): (String, String) = (row.get("lsn"), row.get("label"));
         let stop = lsn.parse().map_err(|_| BackupError::Answer { what: "position", text: lsn })?;
         let label = BackupLabel::parse(label).map_err(|text| BackupError::Answer { what: "label", text })?;
-        let ended = row
+        let followed = row
             .get::<Option<i64>, _>("timeline")
             .and_then(|number| Timeline::new(u32::try_from(number).ok()?));
-        let timeline = ended.filter(|timeline| *timeline > label.timeline).unwrap_or(label.timeline);
-        let time = time(row.get("time"))?;
-        Ok((Stopped { stop, timeline, time, label }, self.connection))
+        let timeline = followed.filter(|timeline| *timeline > label.timeline).unwrap_or(label.timeline);
+        let ended = time(row.get("time"))?;
+        let replayed = row.get::<Option<i64>, _>("replayed").map(time).transpose()?;
+        // A standby is behind its primary, and its clock says nothing about how far.
+        let state_of = replayed.map_or(ended, |replayed| replayed.min(ended));
+        let (start, started) = (self.start, self.started);
+        Ok((Stopped { start, started, stop, timeline, time: ended, state_of, label }, self.connection))
     }
 }
 

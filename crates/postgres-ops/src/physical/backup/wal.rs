@@ -21,12 +21,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The stretches of WAL from `start` to the end of the backup, each on its timeline. Pure.
 ///
 /// `history` is that of the timeline on which the backup ended, when it is another than that of its beginning.
-pub(super) fn ranges(
-    start: Lsn,
-    begun: Timeline,
-    stopped: &Stopped,
-    history: Option<&TimelineHistory>,
-) -> Vec<WalRange> {
+pub(super) fn ranges(stopped: &Stopped, history: Option<&TimelineHistory>) -> Vec<WalRange> {
+    let (start, begun) = (stopped.start, stopped.label.timeline);
     let mut ranges = Vec::new();
     let mut from = start;
     let branches = history.map(TimelineHistory::branches).unwrap_or_default();
@@ -67,6 +63,27 @@ pub(super) fn read_history(
     let text = std::fs::read_to_string(&path).map_err(|source| BackupError::Read { path, source })?;
     TimelineHistory::parse(timeline, &text)
         .map_err(|_| BackupError::Answer { what: "timeline history", text })
+}
+
+/// Archives the history of the timeline that a backup is of, where the archive lacks it: the server archives it once, at
+/// the promotion, and a stanza that was begun later never gets it. Returns what deserves a word when that fails.
+pub(super) async fn keep_history(
+    archive: &WalArchive,
+    data_directory: &Path,
+    timeline: Timeline,
+) -> Option<String> {
+    let file = WalFile::History(timeline);
+    if timeline == Timeline::FIRST || archive.is_stored(file).await.is_ok_and(|stored| stored) {
+        return None;
+    }
+    let content = match tokio::fs::read(data_directory.join("pg_wal").join(file.to_string())).await {
+        Ok(content) => content,
+        Err(error) => return Some(format!("{file} is not in the archive and cannot be read: {error}")),
+    };
+    match archive.push(file, content.into()).await {
+        Ok(_) => None,
+        Err(error) => Some(format!("{file} is not in the archive and cannot be archived: {error}")),
+    }
 }
 
 /// Waits for segments to be in the archive.
@@ -143,9 +160,17 @@ mod tests {
         Timeline::new(number).unwrap()
     }
 
-    fn stopped(number: u32, stop: u64) -> Stopped {
+    fn stopped(number: u32, start: u64, stop: u64) -> Stopped {
         let label = BackupLabel { text: String::new(), timeline: timeline(1) };
-        Stopped { stop: Lsn::new(stop), timeline: timeline(number), time: Timestamp::UNIX_EPOCH, label }
+        Stopped {
+            start: Lsn::new(start),
+            started: Timestamp::UNIX_EPOCH,
+            stop: Lsn::new(stop),
+            timeline: timeline(number),
+            time: Timestamp::UNIX_EPOCH,
+            state_of: Timestamp::UNIX_EPOCH,
+            label,
+        }
     }
 
     fn names(ranges: &[WalRange]) -> Vec<String> {
@@ -154,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_segment_from_start_to_stop_is_needed() {
-        let ranges = ranges(Lsn::new(0x200_0028), timeline(1), &stopped(1, 0x400_0000), None);
+        let ranges = ranges(&stopped(1, 0x200_0028, 0x400_0000), None);
         assert_eq!(ranges.len(), 1);
         assert_eq!(
             names(&ranges),
@@ -167,7 +192,7 @@ mod tests {
     fn a_standby_may_follow_another_timeline_meanwhile() {
         let text = "1\t0/3800000\tx\n2\t0/5000000\ty\n";
         let history = TimelineHistory::parse(timeline(3), text).unwrap();
-        let ranges = ranges(Lsn::new(0x280_0000), timeline(1), &stopped(3, 0x500_0100), Some(&history));
+        let ranges = ranges(&stopped(3, 0x280_0000, 0x500_0100), Some(&history));
         let ends: Vec<_> =
             ranges.iter().map(|range| (range.timeline.number(), range.end.to_string())).collect();
         assert_eq!(
