@@ -58,7 +58,7 @@ async fn whatever_call_fails_there_is_a_whole_set_or_none() {
     let mishaps = [Mishap::Error(ErrorKind::Denied), Mishap::LostReply, Mishap::Error(ErrorKind::Full)];
     let mut failed = 0;
     for (number, call) in (1..=calls).step_by(step).enumerate() {
-        let mishap = mishaps[number % mishaps.len()].clone();
+        let mishap = mishaps[number % mishaps.len()];
         let when = format!("call {call} of {calls}, {mishap:?}");
         let (_, done) = back_up(&cluster, &store, Some((call, mishap))).await;
         let listed = Catalog::load(&cluster.repositories, &stanza()).await.unwrap();
