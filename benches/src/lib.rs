@@ -5,17 +5,17 @@
 //! single process of ours, and the size of what was written are noted for every run.
 
 mod bars;
+mod bucket;
 pub mod data;
 mod measure;
 mod peers;
 pub mod processes;
 mod report;
-mod repository;
 mod shell;
 
 pub use bars::{Bar, Better, median, verdicts};
+pub use bucket::open_bucket;
 pub use measure::{Measured, Variant, measure_rounds, size};
 pub use peers::{PgBackRest, wal_rus};
 pub use report::table;
-pub use repository::{create_repository_on_disk, create_repository_on_s3, open_s3};
 pub use shell::Shell;

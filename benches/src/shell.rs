@@ -77,16 +77,4 @@ impl Shell {
             std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("root may give folders away");
         }
     }
-
-    /// Gives a folder with all in it to the account.
-    ///
-    /// # Panics
-    /// When something in it cannot be given away.
-    pub fn give_all(&self, folder: &Path) {
-        if let Some((uid, gid)) = self.owner {
-            let owner = format!("{uid}:{gid}");
-            let given = Command::new("chown").args(["-R", "--", &owner]).arg(folder).status();
-            assert!(given.is_ok_and(|status| status.success()), "chown {}", folder.display());
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! means that every program reported success and committed rows are missing.
 #![expect(clippy::print_stdout, reason = "a measuring program reports to its terminal")]
 
+mod backstay;
 mod cell;
 mod endpoints;
 mod fault;
@@ -15,6 +16,7 @@ mod table;
 mod tool;
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use backstay_benches::PgBackRest;
 use clap::Parser;
@@ -27,8 +29,8 @@ use tool::Tool;
 /// Runs the matrix of faults; prints a Markdown table.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Tools: pgbackrest (the distribution's), newest-pgbackrest
-    #[arg(long = "tool", default_values = ["pgbackrest", "newest-pgbackrest"])]
+    /// Tools: backstay, pgbackrest (the distribution's), newest-pgbackrest
+    #[arg(long = "tool", default_values = ["backstay", "pgbackrest", "newest-pgbackrest"])]
     tools: Vec<String>,
     /// Only faults whose name contains this
     #[arg(long, default_value = "")]
@@ -45,7 +47,9 @@ async fn main() {
     let mut columns = Vec::new();
     for name in &args.tools {
         let Some(tool) = find(name) else {
-            println!("not here, so left out: {name} (scripts/setup.sh --pgbackrest)\n");
+            println!(
+                "not here, so left out: {name} (scripts/setup.sh --pgbackrest; ours beside this program)\n"
+            );
             continue;
         };
         let lab = Lab::open(&tool).await;
@@ -57,10 +61,19 @@ async fn main() {
 
 fn find(name: &str) -> Option<Tool> {
     match name {
+        "backstay" => ours().map(Tool::Backstay),
         "pgbackrest" => PgBackRest::distribution().map(Tool::PgBackRest),
         "newest-pgbackrest" => PgBackRest::newest().map(Tool::PgBackRest),
         _ => panic!("no tool is called {name}"),
     }
+}
+
+/// The folder of this program, when ours are all in it.
+fn ours() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?.to_path_buf();
+    let all = ["archive-wal", "restore-wal", "backup-cluster", "restore-cluster"];
+    all.iter().all(|name| folder.join(name).is_file()).then_some(folder)
 }
 
 fn sweep(lab: &Lab, tool: &Tool, faults: &[Fault], words: bool) -> Vec<Vec<Verdict>> {

@@ -5,6 +5,7 @@ use std::process::Output;
 
 use backstay_benches::PgBackRest;
 
+use crate::backstay;
 use crate::fault::Target;
 use crate::lab::{Access, Lab};
 use crate::pgbackrest;
@@ -12,6 +13,8 @@ use crate::pgbackrest;
 /// A tool that backs up, archives and restores.
 pub(crate) enum Tool {
     PgBackRest(PgBackRest),
+    /// Ours, in this folder.
+    Backstay(PathBuf),
 }
 
 impl Tool {
@@ -19,6 +22,7 @@ impl Tool {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::PgBackRest(peer) => peer.name(),
+            Self::Backstay(_) => "Backstay".to_owned(),
         }
     }
 
@@ -26,6 +30,7 @@ impl Tool {
     pub(crate) fn short(&self) -> &'static str {
         match self {
             Self::PgBackRest(_) => "pgbackrest",
+            Self::Backstay(_) => "backstay",
         }
     }
 
@@ -33,6 +38,7 @@ impl Tool {
     pub(crate) fn configuration(&self, lab: &Lab, access: &Access) -> String {
         match self {
             Self::PgBackRest(peer) => pgbackrest::configuration(peer, lab, access),
+            Self::Backstay(_) => backstay::configuration(lab, access),
         }
     }
 
@@ -40,6 +46,7 @@ impl Tool {
     pub(crate) fn create(&self, lab: &Lab, configuration: &Path) {
         match self {
             Self::PgBackRest(peer) => pgbackrest::create(peer, lab, configuration),
+            Self::Backstay(programs) => backstay::create(programs, lab, configuration),
         }
     }
 
@@ -47,6 +54,7 @@ impl Tool {
     pub(crate) fn archive_line(&self, lab: &Lab, configuration: &Path) -> String {
         match self {
             Self::PgBackRest(peer) => pgbackrest::archive_line(peer, lab, configuration),
+            Self::Backstay(programs) => backstay::archive_line(programs, configuration),
         }
     }
 
@@ -54,6 +62,7 @@ impl Tool {
     pub(crate) fn back_up(&self, lab: &Lab, configuration: &Path) {
         match self {
             Self::PgBackRest(peer) => pgbackrest::back_up(peer, lab, configuration),
+            Self::Backstay(programs) => backstay::back_up(programs, lab, configuration),
         }
     }
 
@@ -61,6 +70,7 @@ impl Tool {
     pub(crate) fn restore(&self, lab: &Lab, configuration: &Path, target: Target, data: &Path) -> Output {
         match self {
             Self::PgBackRest(peer) => pgbackrest::restore(peer, lab, configuration, target, data),
+            Self::Backstay(programs) => backstay::restore(programs, lab, configuration, target, data),
         }
     }
 
@@ -68,6 +78,7 @@ impl Tool {
     pub(crate) fn stored(&self, lab: &Lab, segment: &str) -> PathBuf {
         match self {
             Self::PgBackRest(_) => pgbackrest::stored(lab, segment),
+            Self::Backstay(_) => backstay::stored(lab, segment),
         }
     }
 
@@ -75,6 +86,7 @@ impl Tool {
     pub(crate) fn seal(&self, lab: &Lab, segment: &str, content: &[u8]) -> (PathBuf, Vec<u8>) {
         match self {
             Self::PgBackRest(_) => pgbackrest::seal(lab, segment, content),
+            Self::Backstay(_) => backstay::seal(lab, segment, content),
         }
     }
 }

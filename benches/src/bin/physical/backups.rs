@@ -60,7 +60,7 @@ impl Lab {
         }
         if self.has("backup-cluster") {
             let before =
-                self.before(place, &self.empty_repository(place), Some(&self.ours("archive-wal", place)));
+                self.before(place, &self.new_repository(place), Some(&self.ours("archive-wal", place)));
             let command = self.our_backup(place, level);
             variants.push(self.variant(
                 &format!("backup-cluster zstd {level}"),
@@ -72,14 +72,16 @@ impl Lab {
         }
     }
 
-    /// Makes a repository of ours in a folder.
-    pub(crate) fn empty_repository(&self, place: Place) -> String {
-        match place {
-            Place::S3 => String::new(),
-            _ => {
-                format!("cp -a {} {}", self.path("empty").display(), self.repository(place, "ours").display())
-            }
-        }
+    /// Makes a repository of ours, with the cluster as the one of its stanza.
+    pub(crate) fn new_repository(&self, place: Place) -> String {
+        let folder = self.repository(place, "ours");
+        let make = if place == Place::S3 { String::new() } else { format!("mkdir {}; ", folder.display()) };
+        let line = format!(
+            "cd {}; {} --register",
+            self.postgres.data_directory().display(),
+            self.ours("archive-wal", place)
+        );
+        format!("{}bash -e <<'END'\n{make}{line}\nEND\n", self.shell.prefix())
     }
 
     /// Our backup, as the server's account.

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use backstay_backup_core::key::Prefix;
-use backstay_benches::{create_repository_on_s3, open_s3};
+use backstay_benches::open_bucket;
 use clap::Subcommand;
 use futures::TryStreamExt as _;
 use rand::rngs::StdRng;
@@ -23,7 +23,7 @@ pub(crate) struct Chore {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Empties the bucket and makes a repository of ours in it
+    /// Removes everything from the bucket
     EmptyBucket { port: u16 },
     /// Damages one page of a hundred in the three largest files of a data directory, and removes five files
     Damage { data: PathBuf },
@@ -38,12 +38,11 @@ pub(crate) async fn run(chore: &Chore) {
 }
 
 async fn empty_bucket(port: u16) {
-    let store = open_s3(port, BUCKET, "", (KEY, SECRET)).await;
+    let store = open_bucket(port, BUCKET, (KEY, SECRET)).await;
     let everything: Vec<_> = store.list(&Prefix::root()).try_collect().await.expect("the server lists");
     for object in everything {
         store.delete(&object.key).await.expect("the server deletes");
     }
-    create_repository_on_s3(port, BUCKET, "ours", (KEY, SECRET)).await;
 }
 
 fn damage(data: &Path) {

@@ -4,9 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use backstay_benches::{
-    Measured, PgBackRest, Shell, Variant, create_repository_on_disk, data, measure_rounds, wal_rus,
-};
+use backstay_benches::{Measured, PgBackRest, Shell, Variant, data, measure_rounds, wal_rus};
 use backstay_testkit::s3::{Credential, S3Options, S3Server};
 use backstay_testkit::{PostgresOptions, ScratchDir, StopMode, TestPostgres};
 
@@ -69,16 +67,15 @@ impl Lab {
             rounds,
             only,
         };
-        lab.prepare().await;
+        lab.prepare();
         lab
     }
 
-    async fn prepare(&self) {
-        for name in ["lock", "log", "spool", "empty", "kept"] {
+    fn prepare(&self) {
+        for name in ["lock", "log", "spool", "kept"] {
             self.shell.folder(&self.path(name));
         }
-        create_repository_on_disk(&self.path("empty")).await;
-        self.shell.give_all(&self.path("empty"));
+        let _ = self.shell.must(&format!("chmod 700 {}", self.path("spool").display()));
         let passfile = std::fs::read(self.postgres.passfile()).expect("the passfile of the server");
         self.shell.write(&self.path("passfile"), passfile);
         let _ = self.shell.must(&format!("chmod 600 {}", self.path("passfile").display()));

@@ -34,7 +34,7 @@ impl Lab {
         }
         if self.has("backup-cluster") && self.has("restore-cluster") {
             let archive = self.ours("archive-wal", Place::Kept);
-            let _ = root.must(&self.before(Place::Kept, &self.empty_repository(Place::Kept), Some(&archive)));
+            let _ = root.must(&self.before(Place::Kept, &self.new_repository(Place::Kept), Some(&archive)));
             let _ = root.must(&self.our_backup(Place::Kept, 3));
         }
     }

@@ -203,7 +203,7 @@ impl Bench {
         let port = server.as_ref().map(|server| server.address().port());
         let site = Site { shell: &self.shell, folder: &folder, programs: &self.programs, port };
         self.segments.play_field(&self.shell, &site.data(), true);
-        site.prepare(&way.tool).await;
+        site.prepare(&way.tool);
         if mode == "get" {
             self.fill(&site, &way.tool);
             self.segments.play_field(&self.shell, &site.data(), false);

@@ -57,7 +57,7 @@ impl Bench {
         let port = server.as_ref().map(|server| server.address().port());
         let site = Site { shell: &self.shell, folder: &folder, programs: &self.programs, port };
         self.segments.play_field(&self.shell, &site.data(), true);
-        site.prepare(&way.tool).await;
+        site.prepare(&way.tool);
         self.fill(&site, &way.tool);
         let data = site.data();
         fs::remove_dir_all(&data).expect("the play field is ours");

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use backstay_benches::{PgBackRest, Shell, create_repository_on_disk, create_repository_on_s3};
+use backstay_benches::{PgBackRest, Shell};
 
 /// Credentials and bucket of the benchmark's own S3 server.
 pub(crate) const KEY: &str = "bench";
@@ -68,11 +68,12 @@ impl Site<'_> {
     }
 
     /// Makes what the tool wants to find: an empty repository and its configuration.
-    pub(crate) async fn prepare(&self, tool: &Tool) {
+    pub(crate) fn prepare(&self, tool: &Tool) {
         for name in ["repository", "spool", "lock", "log"] {
             let path = self.folder.join(name);
             let _ = std::fs::remove_dir_all(&path);
             self.shell.folder(&path);
+            let _ = self.shell.must(&format!("chmod 700 {}", path.display()));
         }
         if let Tool::PgBackRest { peer, codec, background } = tool {
             self.shell.write(&self.folder.join("pgbackrest.conf"), self.pgbackrest(codec, *background));
@@ -80,11 +81,8 @@ impl Site<'_> {
             let _ = self.shell.must(&create);
         }
         if let Tool::Ours { .. } = tool {
-            match self.port {
-                None => create_repository_on_disk(&self.repository()).await,
-                Some(port) => create_repository_on_s3(port, BUCKET, "r", (KEY, SECRET)).await,
-            }
-            self.shell.give_all(&self.repository());
+            let line = format!("cd {}; {} --register", self.data().display(), self.ours("archive-wal"));
+            let _ = self.shell.must(&line);
         }
     }
 
