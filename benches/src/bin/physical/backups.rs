@@ -87,10 +87,13 @@ impl Lab {
     /// Our backup, as the server's account.
     pub(crate) fn our_backup(&self, place: Place, level: u32) -> String {
         format!(
-            "{}{} {} --no-progress --option compression.level={level} --jobs 2",
+            "{}{} {} --no-progress --option compression.level={level} --jobs 2 --host {} --port {} --username {}",
             self.shell.prefix(),
             self.login(),
-            self.ours("backup-cluster", place)
+            self.ours("backup-cluster", place),
+            self.postgres.socket_directory().display(),
+            self.postgres.port(),
+            self.postgres.user()
         )
     }
 

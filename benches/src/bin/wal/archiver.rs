@@ -105,6 +105,8 @@ pub(crate) fn play(play: &Play) -> std::io::Result<()> {
         paused += Duration::from_millis(play.pause_ms);
     }
     let wall = begin.elapsed().saturating_sub(paused);
+    // What works ahead of a server ends with it.
+    fs::remove_file("postmaster.pid")?;
     while wait(WaitOptions::empty()).is_ok() {}
     let mut out = std::io::stdout().lock();
     writeln!(out, "{failed}\n{}", wall.as_micros())?;
