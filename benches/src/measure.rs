@@ -90,7 +90,8 @@ fn run(variant: &Variant, server: u32) -> Measured {
 #[must_use]
 pub fn size(path: &Path) -> u64 {
     let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    if meta.is_file() {
+    // Links are not followed: pgBackRest has one to its latest backup.
+    if !meta.is_dir() {
         return meta.len();
     }
     fs::read_dir(path).into_iter().flatten().flatten().map(|entry| size(&entry.path())).sum()

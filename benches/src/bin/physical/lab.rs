@@ -183,7 +183,7 @@ impl Lab {
         );
         match place {
             Place::S3 => format!(
-                "env {PASSED} {start} --repository \
+                "env HOME=/nonexistent {PASSED} {start} --repository \
                  's3://{BUCKET}/ours?endpoint=http://127.0.0.1:{}&region=us-east-1&path-style=true'",
                 self.s3.address().port()
             ),

@@ -16,8 +16,8 @@ use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 
 /// Segments that are pushed or fetched are this large.
 pub(crate) const SEGMENT: u64 = 16 << 20;
-/// PostgreSQL tries three times, a second apart, then waits for a minute.
-const TRIES: u32 = 60;
+/// As often as PostgreSQL tries before it waits for a minute.
+const TRIES: u32 = 3;
 
 /// What to play.
 #[derive(Clone, Debug, Args)]

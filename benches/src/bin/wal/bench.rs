@@ -99,12 +99,12 @@ impl Bench {
             let tool = Tool::Ours { level, ahead };
             ways.push(Way { name: format!("{program} {name}"), tool, s3, pause_ms });
         };
-        add("one by one", 3, 0, 0);
-        add("ahead", 3, 64, 0);
-        add("ahead, a call every 200 ms", 3, 64, 200);
+        add("one by one", 3, false, 0);
+        add("ahead", 3, true, 0);
+        add("ahead, a call every 200 ms", 3, true, 200);
         if s3.is_none() {
-            add("one by one, zstd 1", 1, 0, 0);
-            add("ahead, zstd 1", 1, 64, 0);
+            add("one by one, zstd 1", 1, false, 0);
+            add("ahead, zstd 1", 1, true, 0);
         }
     }
 
@@ -146,7 +146,7 @@ impl Bench {
                 ways.push(Way { name, tool, s3, pause_ms: 0 });
             }
             if self.has_ours() {
-                let tool = Tool::Ours { level: 3, ahead: 16 };
+                let tool = Tool::Ours { level: 3, ahead: true };
                 ways.push(Way { name: format!("restore-wal from {place}"), tool, s3, pause_ms: 0 });
             }
         }

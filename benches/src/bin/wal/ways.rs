@@ -28,8 +28,8 @@ pub(crate) enum Tool {
     WalRus(PathBuf),
     Ours {
         level: u32,
-        /// Segments that one call may push or fetch ahead.
-        ahead: u32,
+        /// Whether it pushes or fetches ahead, as it does by default.
+        ahead: bool,
     },
 }
 
@@ -146,7 +146,7 @@ impl Site<'_> {
         match self.port {
             None => format!("{start} --repository {}", self.repository().display()),
             Some(port) => format!(
-                "env {PASSED} {start} --repository \
+                "env HOME=/nonexistent {PASSED} {start} --repository \
                  \"s3://{BUCKET}/r?endpoint=http://127.0.0.1:{port}&region=us-east-1&path-style=true\""
             ),
         }
@@ -166,7 +166,8 @@ impl Site<'_> {
             Tool::WalRus(program) => format!("{} wal-push %p", self.wal_rus(program)),
             Tool::Ours { level, ahead } => {
                 let start = self.ours("archive-wal");
-                format!("{start} --option compression.level={level} --option wal.look-ahead={ahead} %p")
+                let ahead = if *ahead { "" } else { "--no-look-ahead " };
+                format!("{start} --option compression.level={level} {ahead}%p")
             }
         }
     }
@@ -182,7 +183,8 @@ impl Site<'_> {
             Tool::PgBackRest { peer, .. } => format!("{} archive-get %f %p", self.start(peer)),
             Tool::WalRus(program) => format!("{} wal-fetch %f %p", self.wal_rus(program)),
             Tool::Ours { ahead, .. } => {
-                format!("{} --option wal.prefetch={ahead} %f %p", self.ours("restore-wal"))
+                let ahead = if *ahead { "" } else { "--no-prefetch " };
+                format!("{} {ahead}%f %p", self.ours("restore-wal"))
             }
         }
     }
