@@ -98,7 +98,7 @@ pub(crate) fn restore(
     data: &Path,
 ) -> Output {
     let start = command(programs, "restore-cluster", configuration);
-    let mut line = format!("{start} --no-progress --target-directory {}", data.display());
+    let mut line = format!("{start} --no-progress --no-proof --data-directory {}", data.display());
     if let Some(value) = lab.history().value(target) {
         let flag = match target {
             Target::Time => "time",

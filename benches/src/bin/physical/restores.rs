@@ -53,7 +53,7 @@ impl Lab {
         }
         if self.has("restore-cluster") {
             let start = self.ours("restore-cluster", Place::Kept);
-            let full = format!("{start} --no-progress --target-directory TO");
+            let full = format!("{start} --no-progress --no-proof --jobs 2 --data-directory TO");
             let delta = Some(format!("{full} --delta"));
             all.push(Restorer { name: "restore-cluster".to_owned(), folder: "to-ours", full, delta });
         }
