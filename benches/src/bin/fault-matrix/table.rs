@@ -12,7 +12,7 @@ pub(crate) fn sentence(verdict: &Verdict, words: bool) -> String {
         Verdict::Loud { how, words: said } if words => format!("{how}:\n{said}"),
         Verdict::Loud { how, .. } => (*how).to_owned(),
         Verdict::Silent { rows, logged: true } => format!("SILENT LOSS, {rows}; the server's log has a line"),
-        Verdict::Silent { rows, logged: false } => format!("SILENT LOSS, {rows}; nothing in any log"),
+        Verdict::Silent { rows, logged: false } => format!("SILENT LOSS, {rows}; not a word of the tool"),
     }
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn markdown(faults: &[Fault], columns: &[(String, Vec<Vec<Verdict>>)]
         }
     }
     text.push_str(
-        "\n\n| tool | correct | loud failure | **silent loss** | of these not even a line in a log |",
+        "\n\n| tool | correct | loud failure | **silent loss** | of these without a word of the tool |",
     );
     text.push_str("\n|---|---|---|---|---|");
     for (tool, rows) in columns {
