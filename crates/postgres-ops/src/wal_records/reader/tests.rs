@@ -157,7 +157,9 @@ fn ends_of_prepared_transactions_are_found_behind_all_lists() {
         log.magic = magic;
         log.data(1, 0x80 | 0x30, 0, &long_end(major, true));
         log.data(1, 0x80 | 0x40, 0, &long_end(major, false));
-        for (record, outcome) in read(&log.segments()).records.iter().zip([Outcome::Commit, Outcome::Abort]) {
+        let records = read(&log.segments()).records;
+        assert_eq!(records.len(), 2, "{major}");
+        for (record, outcome) in records.iter().zip([Outcome::Commit, Outcome::Abort]) {
             let Event::Transaction(end) = &record.event else { panic!("{record:?}") };
             assert_eq!((end.xid.number(), end.prepared, end.outcome), (700, true, outcome), "{major}");
             assert_eq!(end.subtransactions, [Xid::new(701), Xid::new(702)]);
