@@ -203,6 +203,22 @@ fn another_segment_than_the_next_is_refused() {
 }
 
 #[test]
+fn a_page_of_an_older_timeline_ends_the_log() {
+    let mut log = Writer::at(2, START);
+    log.filler(PAGE as usize);
+    let (_, end) = log.commit(700, 0);
+    log.timeline = 3;
+    log.filler(PAGE as usize);
+    let (_, newer) = log.commit(701, 1);
+    assert!(newer > end);
+    log.timeline = 1;
+    log.filler(PAGE as usize);
+    let seen = read(&log.segments());
+    assert_eq!(xids(&seen), [700, 701], "timelines may ascend");
+    assert!(matches!(seen.end, Some(LogEnd { at, flaw: Flaw::Page(_) }) if at == newer));
+}
+
+#[test]
 fn a_segment_that_is_cut_off_ends_the_log() {
     let mut log = Writer::at(1, START);
     let (_, end) = log.commit(700, 0);
