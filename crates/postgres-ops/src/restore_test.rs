@@ -101,7 +101,7 @@ pub async fn test_restore(
     Ok(RestoreTestReport { receipt, checks, seconds: begin.elapsed().as_secs_f64() })
 }
 
-async fn run_checks(server: &Server, checks: &[SqlCheck]) -> Result<Vec<CheckResult>, Error> {
+pub(crate) async fn run_checks(server: &Server, checks: &[SqlCheck]) -> Result<Vec<CheckResult>, Error> {
     let mut results = Vec::with_capacity(checks.len());
     for check in checks {
         let mut connection = server.connect().await?;

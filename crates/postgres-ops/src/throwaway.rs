@@ -56,7 +56,28 @@ pub struct Throwaway {
 
 /// A folder that removes itself.
 #[derive(Debug)]
-struct ScratchFolder(PathBuf);
+pub(crate) struct ScratchFolder(PathBuf);
+
+impl ScratchFolder {
+    /// Makes one that belongs to the account.
+    pub(crate) fn make(scratch: &Path, account: Option<Account>) -> std::io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let name = format!("backstay-restore-test-{:016x}", rand::random::<u64>());
+        // A socket path has at most 107 bytes, so the folder must not lie too deep.
+        let path = scratch.join(name);
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let folder = Self(path);
+        if let Some(Account { uid, gid }) = account {
+            chown(&folder.0, Some(uid), Some(gid))?;
+            std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o700))?;
+        }
+        Ok(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for ScratchFolder {
     fn drop(&mut self) {
@@ -80,7 +101,7 @@ impl Throwaway {
             tokio::task::spawn_blocking(move || find_tool("initdb", major, "the server of the set", &search));
         let initdb = finding.await.map_err(|error| crate::client::lost_thread("initdb", &error))??;
         let account = Account::for_servers().map_err(spawn_error)?;
-        let folder = make_folder(&options.scratch, account).map_err(spawn_error)?;
+        let folder = ScratchFolder::make(&options.scratch, account).map_err(spawn_error)?;
         let data = folder.0.join("data");
         init(&initdb, &data, account).await?;
         let child = launch(&initdb, &data, &folder.0, options, account).await?;
@@ -171,20 +192,6 @@ async fn launch(
 
 fn runner() -> SystemRunner {
     SystemRunner::new(&BTreeMap::new())
-}
-
-fn make_folder(scratch: &Path, account: Option<Account>) -> std::io::Result<ScratchFolder> {
-    use std::os::unix::fs::DirBuilderExt;
-    let name = format!("backstay-restore-test-{:016x}", rand::random::<u64>());
-    // A socket path has at most 107 bytes, so the folder must not lie too deep.
-    let path = scratch.join(name);
-    std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-    let folder = ScratchFolder(path);
-    if let Some(Account { uid, gid }) = account {
-        chown(&folder.0, Some(uid), Some(gid))?;
-        std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(folder)
 }
 
 fn spawn_error(source: std::io::Error) -> Error {

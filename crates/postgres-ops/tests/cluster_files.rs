@@ -14,9 +14,10 @@ use backstay_backup_core::progress::Progress;
 use backstay_backup_core::replicas::Repositories;
 use backstay_postgres_ops::cluster_restore::{
     ClusterRestoreError, ClusterRestoreOptions, FilesPlan, FilesReceipt, RecoverySettings, RestoreMode,
-    StopAt, plan_files,
+    plan_files,
 };
 use backstay_postgres_ops::physical::{ClusterPath, IndexFile, IndexLine};
+use backstay_postgres_ops::recovery::StopPoint;
 use backstay_postgres_ops::wal::{Lsn, Timeline};
 use physical_sets::{SetMaker, contents_of, noise, repositories, sample};
 use serde_json::json;
@@ -94,7 +95,11 @@ impl Scene {
 }
 
 fn recovery() -> RecoverySettings {
-    RecoverySettings::new("restore-wal %f %p", StopAt::Lsn(Lsn::new(0x200_0100)), Timeline::FIRST)
+    RecoverySettings::new(
+        "restore-wal %f %p",
+        StopPoint::Record { lsn: Lsn::new(0x200_0100), inclusive: true },
+        Timeline::FIRST,
+    )
 }
 
 #[tokio::test]

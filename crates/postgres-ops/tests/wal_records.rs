@@ -134,6 +134,7 @@ fn found(record: &Record) -> Option<(Lsn, String)> {
         }
         Event::RestorePoint { name, .. } => format!("RESTORE_POINT {name}"),
         Event::Switch => "SWITCH".to_owned(),
+        Event::NewTablespace { oid, path } => format!("TABLESPACE {oid} {path}"),
         Event::Checkpoint { redo, timeline, .. } => format!("CHECKPOINT {redo} {}", timeline.number()),
         _ => return None,
     };

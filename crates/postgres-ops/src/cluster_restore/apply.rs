@@ -28,11 +28,11 @@ use tokio_util::sync::CancellationToken;
 use super::ClusterRestoreError;
 use super::compare::compare;
 use super::configuration;
-use super::control_file::ControlFile;
 use super::durable::{self, Touched};
 use super::fetch_blocks;
 use super::leftovers::{Leftovers, remove_one};
 use super::marker::{self, Marker};
+use super::needs::ServerNeeds;
 use super::plan::FilesPlan;
 use super::roots::{Roots, make_root};
 use super::set_index::{CONTROL, Pack, find_object, read_error};
@@ -41,13 +41,13 @@ use super::stream_pack::Writer;
 use super::target::{RestoreMode, directories, version_directory};
 use super::work::{PackWork, everything};
 use crate::dump::Phase;
-use crate::physical::{BlockDigest, IndexFile};
+use crate::physical::{BlockDigest, ControlFile, IndexFile};
 
 /// Largest file that is read into memory: pg_control, configuration files.
 const SMALL: u64 = 16 << 20;
 
 /// What was done in the target.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct FilesReceipt {
@@ -89,6 +89,20 @@ impl FilesPlan {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<FilesReceipt, ClusterRestoreError> {
+        let nothing = async { Ok(Vec::new()) };
+        self.apply_beside(repositories, identities, recovery, nothing, progress, cancel).await
+    }
+
+    /// The same, with something that is found out meanwhile and must be good before the cluster can be started.
+    pub(super) async fn apply_beside(
+        &self,
+        repositories: &Repositories,
+        identities: &Identities,
+        recovery: &RecoverySettings,
+        beside: impl Future<Output = Result<Vec<String>, ClusterRestoreError>>,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<FilesReceipt, ClusterRestoreError> {
         let prepared = &self.prepared;
         let set = &self.set;
         let now = super::target::examine(&prepared.options, set, &prepared.facts, &self.tablespaces)?;
@@ -105,7 +119,7 @@ impl FilesPlan {
         let writer = Writer { set: set.clone(), roots, progress: progress.clone(), cancel: stop };
         let mut job =
             Job { plan: self, repositories, identities, writer, phases: Vec::new(), begun: Instant::now() };
-        job.run(recovery).await
+        job.run(recovery, beside).await
     }
 
     fn make_roots(&self) -> Result<Roots, ClusterRestoreError> {
@@ -118,7 +132,11 @@ impl FilesPlan {
 }
 
 impl Job<'_> {
-    async fn run(&mut self, recovery: &RecoverySettings) -> Result<FilesReceipt, ClusterRestoreError> {
+    async fn run(
+        &mut self,
+        recovery: &RecoverySettings,
+        beside: impl Future<Output = Result<Vec<String>, ClusterRestoreError>>,
+    ) -> Result<FilesReceipt, ClusterRestoreError> {
         let mut touched = Touched::default();
         let (work, removed) = match self.plan.mode {
             RestoreMode::Fresh => {
@@ -132,9 +150,9 @@ impl Job<'_> {
         self.writer.progress.begin("restoring files");
         self.writer.progress.expect_bytes(written);
         work.iter().flat_map(|work| &work.files).for_each(|work| touched.add(&work.file.path));
-        self.fetch_all(work).await?;
+        let ((), mut notes) = futures::try_join!(self.fetch_all(work), beside)?;
         let control = self.read_control().await?;
-        let notes = self.configure(recovery, &control, &mut touched).await?;
+        notes.extend(self.configure(recovery, &control, &mut touched).await?);
         self.end_phase("files");
         self.writer.progress.begin("making it durable");
         let (roots, fresh) = (self.writer.roots.clone(), self.plan.mode == RestoreMode::Fresh);
@@ -255,7 +273,7 @@ impl Job<'_> {
     }
 
     /// The control file of the set, which goes to its place last of all.
-    async fn read_control(&self) -> Result<(IndexFile, Vec<u8>, ControlFile), ClusterRestoreError> {
+    async fn read_control(&self) -> Result<(IndexFile, Vec<u8>), ClusterRestoreError> {
         let index = &self.plan.prepared.index;
         let is_it = |file: &&IndexFile| super::work::is_control(file);
         let found = index.packs.iter().find_map(|pack| Some((pack, pack.files.iter().find(is_it)?)));
@@ -267,7 +285,7 @@ impl Job<'_> {
             let problem = format!("{CONTROL} is of the cluster {}", parsed.system);
             return Err(self.content_error(&pack.pack.object, problem));
         }
-        Ok((file.clone(), content, parsed))
+        Ok((file.clone(), content))
     }
 
     fn content_error(&self, object: &str, problem: String) -> ClusterRestoreError {
@@ -303,11 +321,11 @@ impl Job<'_> {
     async fn configure(
         &self,
         recovery: &RecoverySettings,
-        control: &(IndexFile, Vec<u8>, ControlFile),
+        control: &(IndexFile, Vec<u8>),
         touched: &mut Touched,
     ) -> Result<Vec<String>, ClusterRestoreError> {
         let manifest = self.plan.prepared.manifest.clone();
-        let own = match find_object(&manifest, "backup_manifest.zst") {
+        let own = match find_object(&manifest, "backup_manifest") {
             None => None,
             Some(entry) => Some(self.read_object(entry).await?),
         };
@@ -316,7 +334,7 @@ impl Job<'_> {
             roots,
             data: &plan.target,
             major: plan.prepared.facts.server_version_num / 10_000,
-            needs: &control.2.needs,
+            needs: &ServerNeeds::of(&control.1),
         };
         change.make(recovery, own.as_deref(), touched)
     }
@@ -334,8 +352,8 @@ impl Job<'_> {
     }
 
     /// From here on the cluster can be started.
-    fn install(&self, control: &(IndexFile, Vec<u8>, ControlFile)) -> Result<(), ClusterRestoreError> {
-        let (file, content, _) = control;
+    fn install(&self, control: &(IndexFile, Vec<u8>)) -> Result<(), ClusterRestoreError> {
+        let (file, content) = control;
         let data = self.writer.roots.data();
         let temporary = Path::new("global/pg_control.restored");
         remove_one(data, temporary, rustix::fs::AtFlags::empty())?;

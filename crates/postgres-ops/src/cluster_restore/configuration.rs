@@ -8,8 +8,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::ClusterRestoreError;
-use super::control_file::ServerNeeds;
 use super::durable::Touched;
+use super::needs::ServerNeeds;
 use super::roots::Roots;
 use super::settings::{RecoverySettings, auto_conf, find_setting, without_setting};
 use crate::physical::ClusterPath;

@@ -2,10 +2,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use backstay_backup_core::error::Classified;
-use backstay_backup_core::id::SetId;
+use backstay_backup_core::id::{SetId, Stanza};
 use backstay_backup_core::{Class, Error as CoreError};
 
 use crate::error::Error;
+use crate::recovery::PlanError;
+use crate::wal_archive::WalArchiveError;
 
 /// Why a cluster was not restored.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,18 @@ pub enum ClusterRestoreError {
         /// The end of its log.
         words: String,
     },
+    /// There is nothing to restore.
+    #[error("no good backup of a cluster in stanza {stanza}")]
+    NoSet {
+        /// The stanza.
+        stanza: Stanza,
+    },
+    /// The target cannot be reached, or the log cannot be read.
+    #[error(transparent)]
+    Recovery(#[from] PlanError),
+    /// The archive of the log failed.
+    #[error(transparent)]
+    Archive(#[from] WalArchiveError),
     /// PostgreSQL's programs or a query failed.
     #[error(transparent)]
     Postgres(#[from] Error),
@@ -87,6 +101,9 @@ impl Classified for ClusterRestoreError {
             Self::Index { .. } | Self::Content { .. } | Self::Server { .. } => Class::Data,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Class::Usage,
             Self::Io { .. } => Class::Temporary,
+            Self::NoSet { .. } => Class::Absent,
+            Self::Recovery(error) => error.class(),
+            Self::Archive(error) => error.class(),
             Self::Postgres(error) => error.class(),
             Self::Repository(error) => error.class(),
         }
@@ -108,6 +125,9 @@ impl Classified for ClusterRestoreError {
             Self::Server { .. } => {
                 "do not use it as it is; the log says what it missed, and the runbook recover-to-a-moment what to do"
             }
+            Self::NoSet { .. } => "`list-backups` shows all sets and what is wrong with them",
+            Self::Recovery(error) => return error.hint(),
+            Self::Archive(error) => return error.hint(),
             Self::Postgres(error) => return error.hint(),
             Self::Repository(error) => return error.hint(),
         };

@@ -20,8 +20,8 @@ use crate::physical::{
     BLOCK, ClusterFacts, ClusterPath, IndexDirectory, IndexEnd, IndexFile, IndexLine, IndexPack,
 };
 
-/// How the index is called, without the suffix of an encrypted one.
-const INDEX: &str = "index.zst";
+/// How the index is called, without suffixes.
+const INDEX: &str = "index";
 /// Longest line: a file of 1 GiB has a thousand digests.
 const LONGEST_LINE: u64 = 64 << 20;
 /// The file without which no server starts.
@@ -99,9 +99,13 @@ impl SetIndex {
     }
 }
 
-/// The object of that name, encrypted or not.
+/// The object of that name, whatever suffixes say how to open it.
 pub(super) fn find_object<'a>(manifest: &'a Manifest, name: &str) -> Option<&'a ObjectEntry> {
-    manifest.object(name).or_else(|| manifest.object(&format!("{name}.age")))
+    let stem = |entry: &&ObjectEntry| {
+        let name = entry.name.strip_suffix(".age").unwrap_or(&entry.name);
+        name.strip_suffix(entry.codec.suffix()).unwrap_or(name).to_owned()
+    };
+    manifest.objects.iter().find(|entry| stem(entry) == name)
 }
 
 enum Problem {
@@ -200,7 +204,7 @@ impl Collector {
 
 fn check_pack(pack: &IndexPack, manifest: &Manifest) -> Result<ObjectEntry, String> {
     let name = &pack.object;
-    let entry = find_object(manifest, name).ok_or_else(|| format!("the manifest has no pack {name}"))?;
+    let entry = manifest.object(name).ok_or_else(|| format!("the manifest has no pack {name}"))?;
     if entry.plain != pack.plain {
         return Err(format!("{name} has {} plain bytes, its index says {}", entry.plain, pack.plain));
     }

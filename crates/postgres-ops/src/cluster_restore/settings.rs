@@ -5,10 +5,10 @@
 //! because two targets, one of them in `postgresql.conf`, would stop the start. Archiving is off unless it was
 //! re-pointed: the settings of the source would write into the source's archive.
 
-use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::wal::{Lsn, Timeline};
+use crate::recovery::StopPoint;
+use crate::wal::Timeline;
 
 /// What begins and ends the block.
 const BEGIN: &str = "# begin of what Backstay set for the recovery";
@@ -50,23 +50,6 @@ const TARGETS: [&str; 5] = [
     "recovery_target_lsn",
 ];
 
-/// Where recovery stops.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum StopAt {
-    /// As soon as the cluster is consistent.
-    Immediate,
-    /// At a commit or abort of this time.
-    Time(Timestamp),
-    /// At the record that begins at or after this position.
-    Lsn(Lsn),
-    /// At the end of a transaction.
-    Xid(u32),
-    /// At a named restore point.
-    Name(String),
-}
-
 /// What the server does once it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -86,9 +69,7 @@ pub struct RecoverySettings {
     /// Shell command with `%f` and `%p`.
     pub restore_command: String,
     /// Where it stops; a standby may follow without an end.
-    pub stop: Option<StopAt>,
-    /// Whether what is at the target is still replayed.
-    pub inclusive: bool,
+    pub stop: Option<StopPoint>,
     /// The timeline to follow; `None` follows the newest, for standbys.
     pub timeline: Option<Timeline>,
     /// What happens at the target.
@@ -104,11 +85,10 @@ pub struct RecoverySettings {
 impl RecoverySettings {
     /// Recovery by this command to this place, then promotion. Archiving is off.
     #[must_use]
-    pub fn new(restore_command: &str, stop: StopAt, timeline: Timeline) -> Self {
+    pub fn new(restore_command: &str, stop: StopPoint, timeline: Timeline) -> Self {
         Self {
             restore_command: restore_command.to_owned(),
             stop: Some(stop),
-            inclusive: true,
             timeline: Some(timeline),
             action: TargetAction::Promote,
             standby: false,
@@ -123,7 +103,6 @@ impl RecoverySettings {
         Self {
             restore_command: restore_command.to_owned(),
             stop: None,
-            inclusive: true,
             timeline: None,
             action: TargetAction::Promote,
             standby: true,
@@ -146,11 +125,16 @@ impl RecoverySettings {
         };
         let on = |yes| if yes { "on" } else { "off" }.to_owned();
         let mut lines: Vec<_> = TARGETS.iter().map(|name| (*name, self.target(name))).collect();
+        // The server takes one after another, and refuses even an empty one behind the one that counts.
+        lines.sort_by_key(|(_, value)| !value.is_empty());
         lines.extend([
             ("restore_command", self.restore_command.clone()),
             ("archive_cleanup_command", String::new()),
             ("recovery_end_command", String::new()),
-            ("recovery_target_inclusive", on(self.inclusive)),
+            (
+                "recovery_target_inclusive",
+                on(!matches!(self.stop, Some(StopPoint::Record { inclusive: false, .. }))),
+            ),
             ("recovery_target_timeline", timeline),
             ("recovery_target_action", action.to_owned()),
             ("recovery_min_apply_delay", "0".to_owned()),
@@ -169,11 +153,8 @@ impl RecoverySettings {
     /// The value of one of the settings that say where to stop; empty for all but one.
     fn target(&self, setting: &str) -> String {
         match (setting, &self.stop) {
-            ("recovery_target", Some(StopAt::Immediate)) => "immediate".to_owned(),
-            ("recovery_target_name", Some(StopAt::Name(name))) => name.clone(),
-            ("recovery_target_time", Some(StopAt::Time(time))) => in_utc(*time),
-            ("recovery_target_xid", Some(StopAt::Xid(xid))) => xid.to_string(),
-            ("recovery_target_lsn", Some(StopAt::Lsn(lsn))) => lsn.to_string(),
+            ("recovery_target", Some(StopPoint::Immediate)) => "immediate".to_owned(),
+            ("recovery_target_lsn", Some(StopPoint::Record { lsn, .. })) => lsn.to_string(),
             _ => String::new(),
         }
     }
@@ -250,12 +231,6 @@ pub(super) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
 }
 
-/// A time that no setting of the server's time zone can change.
-fn in_utc(time: Timestamp) -> String {
-    let civil = time.to_zoned(jiff::tz::TimeZone::UTC).datetime();
-    format!("{}+00", civil.strftime("%Y-%m-%d %H:%M:%S%.6f"))
-}
-
 /// A word for the shell in a `restore_command` or `archive_command`: quoted, percent signs doubled.
 #[must_use]
 pub fn command_word(word: &str) -> String {
@@ -270,11 +245,12 @@ pub fn command_word(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wal::Lsn;
 
     fn recovery() -> RecoverySettings {
         RecoverySettings::new(
             "restore-wal %f %p",
-            StopAt::Lsn(Lsn::new(0x300_0148)),
+            StopPoint::Record { lsn: Lsn::new(0x300_0148), inclusive: true },
             Timeline::new(2).unwrap(),
         )
     }
@@ -309,11 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_in_utc_with_their_offset() {
-        let time = "2026-11-22T14:30:00.25+01:00".parse().unwrap();
-        let text = auto_conf("", &RecoverySettings { stop: Some(StopAt::Time(time)), ..recovery() }, &[], 17);
-        assert_eq!(find_setting(&text, "recovery_target_time").unwrap(), "2026-11-22 13:30:00.250000+00");
-        assert_eq!(find_setting(&text, "recovery_target_lsn").unwrap(), "");
+    fn the_target_that_counts_is_the_last_one() {
+        for stop in [StopPoint::Immediate, recovery().stop.unwrap()] {
+            let lines = RecoverySettings { stop: Some(stop), ..recovery() }.lines(17);
+            let targets: Vec<_> = lines.iter().filter(|(name, _)| TARGETS.contains(name)).collect();
+            let (last, before) = targets.split_last().unwrap();
+            assert!(!last.1.is_empty() && before.iter().all(|(_, value)| value.is_empty()), "{targets:?}");
+        }
     }
 
     #[test]

@@ -17,11 +17,10 @@ use backstay_backup_core::id::SetId;
 use serde::Serialize;
 
 use super::ClusterRestoreError;
-use super::control_file::ControlFile;
 use super::marker::{self, Marker};
 use super::options::ClusterRestoreOptions;
 use super::set_index::CONTROL;
-use crate::physical::{ClusterFacts, Tablespace};
+use crate::physical::{ClusterFacts, ControlFile, Tablespace};
 
 /// How the target is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,6 +1,6 @@
 use backstay_backup_core::id::SetId;
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Point, RecoveryTarget, Stretch};
 use crate::wal::{Lsn, SystemId, Timeline};
@@ -38,7 +38,7 @@ pub struct RecoveryPlan {
 }
 
 /// What is armed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum StopPoint {
     /// `recovery_target = 'immediate'`.
@@ -53,7 +53,7 @@ pub enum StopPoint {
 }
 
 /// What is in the archive behind the end of a recovery, on the same timeline.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Loss {

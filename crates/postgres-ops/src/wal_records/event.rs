@@ -64,6 +64,13 @@ pub enum Event {
         /// Where the backup began.
         start: Lsn,
     },
+    /// `CREATE TABLESPACE`, which is replayed into the very same directory, whatever a restore did with other ones.
+    NewTablespace {
+        /// Its oid.
+        oid: u32,
+        /// Its directory; what is not UTF-8 is replaced.
+        path: String,
+    },
     /// The rest of the segment is empty.
     Switch,
 }

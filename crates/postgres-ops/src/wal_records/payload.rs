@@ -23,6 +23,11 @@ pub(super) fn event(kind: Kind, xid: Xid, bytes: &[u8], major: u32) -> Option<Ev
     if kind.manager == Kind::TRANSACTION {
         return transaction::read(info, xid, &mut data, major).map(Event::Transaction);
     }
+    if kind.manager == Kind::TABLESPACE {
+        let oid = data.u32()?;
+        let path = data.0.split(|byte| *byte == 0).next().unwrap_or_default();
+        return Some(Event::NewTablespace { oid, path: String::from_utf8_lossy(path).into_owned() });
+    }
     match info & 0xF0 {
         0x00 | 0x10 => {
             let redo = Lsn::new(data.u64()?);

@@ -29,6 +29,7 @@ pub(super) struct Kind {
 impl Kind {
     pub(super) const XLOG: u8 = 0;
     pub(super) const TRANSACTION: u8 = 1;
+    pub(super) const TABLESPACE: u8 = 5;
 
     pub(super) const fn is_switch(self) -> bool {
         self.manager == Self::XLOG && self.info & 0xF0 == 0x40
@@ -39,6 +40,7 @@ impl Kind {
         match (self.manager, self.info & 0xF0) {
             // Checkpoints, switch, end of a backup, restore point, end of recovery.
             (Self::XLOG, info) => matches!(info, 0x00 | 0x10 | 0x40 | 0x50 | 0x70 | 0x90),
+            (Self::TABLESPACE, info) => info == 0x00,
             // Commit, abort, and both of prepared transactions.
             (Self::TRANSACTION, info) => matches!(info & 0x70, 0x00 | 0x20 | 0x30 | 0x40),
             _ => false,
