@@ -45,12 +45,15 @@ pub struct Args {
     /// Objects read at the same time in each repository
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// Restores into a throwaway server and compares; --set, or the newest good set of each database
+    /// Restores into a throwaway server and compares; --set, or the newest good set of each database and of the cluster
     #[arg(long)]
     restore_test: bool,
     /// SQL file whose queries must return a row that begins with neither null nor false; repeatable
     #[arg(long, value_name = "FILE", requires = "restore_test")]
     check: Vec<PathBuf>,
+    /// What a restored cluster gets its WAL with [default: restore-wal with the same repositories]
+    #[arg(long, value_name = "COMMAND", requires = "restore_test")]
+    restore_command: Option<String>,
     /// Folder for the throwaway server [default: the system's temporary folder]
     #[arg(long, value_name = "DIR", requires = "restore_test")]
     scratch: Option<PathBuf>,

@@ -1,3 +1,4 @@
 //! What the restore programs do; each program is one screen on top of one module.
 
+pub mod cluster;
 pub mod database;

@@ -22,6 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::args::CommonArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::open::{self, BareStore, Opened};
@@ -47,14 +48,20 @@ pub struct Context {
     environment: BTreeMap<String, String>,
     secrets: Chain,
     json: bool,
+    common: CommonArgs,
 }
 
 impl Context {
-    pub(crate) fn new(config: Config, environment: BTreeMap<String, String>, json: bool) -> Self {
+    pub(crate) fn new(config: Config, environment: BTreeMap<String, String>, common: &CommonArgs) -> Self {
         let secrets = secrets::chain(&environment);
         let clock = Arc::new(SystemClock);
         let (cancel, progress) = (CancellationToken::new(), Progress::new());
-        Self { config, cancel, progress, clock, environment, secrets, json }
+        let (json, common) = (common.json, common.clone());
+        Self { config, cancel, progress, clock, environment, secrets, json, common }
+    }
+
+    pub(crate) fn common(&self) -> &CommonArgs {
+        &self.common
     }
 
     /// The protected system.

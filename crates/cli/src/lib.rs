@@ -26,7 +26,10 @@ mod open;
 mod output;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod restore_command;
 mod run;
+mod same;
 mod secrets;
 mod signals;
 

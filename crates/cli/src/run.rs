@@ -163,7 +163,7 @@ fn live<A: Arguments>(
         tracing::warn!("{warning}");
     }
     let runtime = runtime()?;
-    let context = Context::new(loaded.config, environment, common.json);
+    let context = Context::new(loaded.config, environment, common);
     let ended = runtime.block_on(async {
         let drawing = Bars::start(&context.progress, &bars, !common.no_progress);
         // On the heap: the futures of whole backups are large.

@@ -9,8 +9,9 @@ use backstay_backup_core::manifest::Manifest;
 use backstay_backup_core::verify::{Depth, Outcome, VerifiedCopy, VerifyReport};
 use backstay_cli::human::{Bytes, Elapsed, Remedy};
 use backstay_cli::{Exit, Failure, Opened};
-use backstay_postgres_ops::RestoreTestReport;
+use backstay_postgres_ops::cluster_restore::ClusterTestReport;
 use backstay_postgres_ops::recovery::SetWal;
+use backstay_postgres_ops::{CheckResult, RestoreTestReport};
 use serde::Serialize;
 
 /// Everything a run found.
@@ -56,6 +57,8 @@ pub(super) struct Tested {
     #[serde(skip_serializing_if = "Option::is_none")]
     report: Option<RestoreTestReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<Box<ClusterTestReport>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
@@ -65,6 +68,12 @@ pub(super) struct Tested {
 }
 
 impl Tested {
+    pub(super) fn cluster(manifest: &Manifest, report: ClusterTestReport) -> Self {
+        let passed = report.passed();
+        let exit = if passed { Exit::Done } else { Exit::Data };
+        Self { passed, cluster: Some(Box::new(report)), ..Self::ended(manifest, exit) }
+    }
+
     pub(super) fn done(manifest: &Manifest, report: RestoreTestReport) -> Self {
         let passed = report.passed();
         let exit = if passed { Exit::Done } else { Exit::Data };
@@ -82,6 +91,7 @@ impl Tested {
             database: manifest.source.database.clone(),
             passed: false,
             report: None,
+            cluster: None,
             problem: None,
             hint: None,
             exit_code: exit.code(),
@@ -235,6 +245,9 @@ impl fmt::Display for Tested {
         if let Some(problem) = &self.problem {
             write!(f, "\n! {problem}{}", Remedy(self.hint.as_deref()))?;
         }
+        if let Some(report) = &self.cluster {
+            return write_cluster(f, report);
+        }
         let Some(report) = &self.report else { return Ok(()) };
         let comparison = &report.receipt.comparison;
         let rto = Elapsed(Duration::try_from_secs_f64(report.receipt.rto_seconds).unwrap_or_default());
@@ -251,10 +264,30 @@ impl fmt::Display for Tested {
                 difference.fact, difference.expected, difference.found
             )?;
         }
-        for check in &report.checks {
-            let mark = if check.passed { " " } else { "!" };
-            write!(f, "\n{mark} check {}: {}", check.name, check.found)?;
-        }
-        Ok(())
+        write_checks(f, &report.checks)
     }
+}
+
+fn write_cluster(f: &mut fmt::Formatter<'_>, report: &ClusterTestReport) -> fmt::Result {
+    let receipt = &report.receipt;
+    let rto = Elapsed(Duration::try_from_secs_f64(receipt.rto_seconds).unwrap_or_default());
+    write!(
+        f,
+        "\n  a whole cluster of {} in files, recovered to {}",
+        Bytes(receipt.written_bytes),
+        receipt.planned
+    )?;
+    write!(f, "; recovery time {rto}")?;
+    if let Some(difference) = receipt.difference() {
+        write!(f, "\n! {difference}")?;
+    }
+    write_checks(f, &report.checks)
+}
+
+fn write_checks(f: &mut fmt::Formatter<'_>, checks: &[CheckResult]) -> fmt::Result {
+    for check in checks {
+        let mark = if check.passed { " " } else { "!" };
+        write!(f, "\n{mark} check {}: {}", check.name, check.found)?;
+    }
+    Ok(())
 }

@@ -7,8 +7,12 @@ use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
 use backstay_backup_core::manifest::{Manifest, SetKind};
 use backstay_backup_core::proof::{Check, Phase, Problem, Proof, ProofKind, RestoreTest};
 use backstay_cli::{Context, Failure, Opened, restorable};
+use backstay_postgres_ops::cluster_restore::{
+    ClusterRestoreError, ClusterTest, ClusterTestReport, test_cluster_restore,
+};
 use backstay_postgres_ops::{
-    Error, LogicalFacts, RestoreTestReport, SqlCheck, ThrowawayOptions, split_statements, test_restore,
+    CheckResult, Error, LogicalFacts, RestoreTestReport, SqlCheck, ThrowawayOptions, split_statements,
+    test_restore,
 };
 
 use super::Args;
@@ -25,6 +29,11 @@ pub(super) async fn run(
     let mut report = Verification::new(opened, catalog);
     for set in chosen(args, catalog)? {
         let manifest = restorable(set)?;
+        if is_physical(manifest) {
+            let tested = cluster(context, args, opened, catalog, set, &checks, &mut report).await?;
+            report.restore_tests.push(tested);
+            continue;
+        }
         let throwaway = throwaway(context, args, manifest)?;
         let outcome = test_restore(
             &opened.repositories,
@@ -40,19 +49,102 @@ pub(super) async fn run(
             return Err(Failure::cancelled());
         }
         let (proof, tested) = conclude(context, manifest, outcome);
-        if let (Some(proof), false) = (proof, args.no_proof) {
-            for copy in &set.copies {
-                let Some(repository) = opened.repositories.member(&copy.repository) else { continue };
-                let stored = proof.store(repository).await;
-                report.note_proof(&set.id, stored.map(|_| ()).map_err(Failure::from));
-            }
-        }
+        keep(args, opened, set, proof, &mut report).await;
         report.restore_tests.push(tested);
     }
     Ok(report)
 }
 
-/// The set that was asked for, or the newest good one of each database.
+/// Keeps a proof beside every copy of its set.
+async fn keep(
+    args: &Args,
+    opened: &Opened,
+    set: &SetSummary,
+    proof: Option<Proof>,
+    report: &mut Verification,
+) {
+    let Some(proof) = proof.filter(|_| !args.no_proof) else { return };
+    for copy in &set.copies {
+        let Some(repository) = opened.repositories.member(&copy.repository) else { continue };
+        let stored = proof.store(repository).await;
+        report.note_proof(&set.id, stored.map(|_| ()).map_err(Failure::from));
+    }
+}
+
+fn is_physical(manifest: &Manifest) -> bool {
+    manifest.kind == SetKind::new(SetKind::POSTGRES_PHYSICAL)
+}
+
+/// Restores the files of a cluster, starts it, and recovers it until it is consistent.
+async fn cluster(
+    context: &Context,
+    args: &Args,
+    opened: &Opened,
+    catalog: &Catalog,
+    set: &SetSummary,
+    checks: &[SqlCheck],
+    report: &mut Verification,
+) -> Result<Tested, Failure> {
+    let manifest = restorable(set)?;
+    let command = match &args.restore_command {
+        Some(command) => command.clone(),
+        None => context.restore_command(false, args.identity.identity_file.as_deref())?,
+    };
+    let mut test = ClusterTest::new(scratch(context, args)?, &command, context.postgres_tools());
+    test.start.environment = context.restore_environment();
+    test.checks = checks.to_vec();
+    let identities = context.identities().await?;
+    let testing = test_cluster_restore(
+        &opened.repositories,
+        catalog,
+        &set.id,
+        &identities,
+        &test,
+        &context.progress,
+        &context.cancel,
+    );
+    let outcome = Box::pin(testing).await;
+    if context.cancel.is_cancelled() {
+        return Err(Failure::cancelled());
+    }
+    let (proof, tested) = conclude_cluster(context, manifest, outcome);
+    keep(args, opened, set, proof, report).await;
+    Ok(tested)
+}
+
+/// As [`conclude`]. WAL that cannot be had says nothing about the set itself.
+fn conclude_cluster(
+    context: &Context,
+    manifest: &Manifest,
+    outcome: Result<ClusterTestReport, ClusterRestoreError>,
+) -> (Option<Proof>, Tested) {
+    match outcome {
+        Ok(report) => {
+            let mut test = report.receipt.proof();
+            test.checks = report.checks.iter().map(check).collect();
+            (Some(proof(context, manifest, report.passed()).restore(test)), Tested::cluster(manifest, report))
+        }
+        Err(error) => {
+            let is_damage =
+                matches!(error, ClusterRestoreError::Content { .. } | ClusterRestoreError::Index { .. });
+            let failure = Failure::from(error);
+            let damaged =
+                || proof(context, manifest, false).problems(vec![Problem::new("*", failure.message())]);
+            (is_damage.then(damaged), Tested::failed(manifest, &failure))
+        }
+    }
+}
+
+fn proof(context: &Context, manifest: &Manifest, passed: bool) -> Proof {
+    let (stanza, set) = (manifest.stanza.clone(), manifest.set.clone());
+    Proof::new(ProofKind::RestoreTest, stanza, set, crate::TOOL, context.clock.now(), passed)
+}
+
+fn check(check: &CheckResult) -> Check {
+    Check { check: check.name.clone(), passed: check.passed, answer: check.found.clone() }
+}
+
+/// The set that was asked for, or the newest good one of each database and of the cluster.
 fn chosen<'a>(args: &Args, catalog: &'a Catalog) -> Result<Vec<&'a SetSummary>, Failure> {
     if let Some(id) = &args.set {
         return Ok(vec![catalog.by_id(id)?]);
@@ -66,28 +158,33 @@ fn chosen<'a>(args: &Args, catalog: &'a Catalog) -> Result<Vec<&'a SetSummary>, 
         .select(&filter)
         .filter_map(|set| Some(set.manifest.as_ref()?.source.database.clone()))
         .collect();
-    if databases.is_empty() {
+    let physical = Filter::default().kind(SetKind::new(SetKind::POSTGRES_PHYSICAL));
+    let cluster = catalog.select(&physical).next().map(|_| catalog.newest_good(&physical));
+    if databases.is_empty() && cluster.is_none() {
         return Ok(vec![catalog.newest_good(&filter)?]);
     }
     let newest = databases.iter().map(|database| catalog.newest_good(&logical().database(database)));
-    Ok(newest.collect::<Result<_, _>>()?)
+    Ok(newest.chain(cluster).collect::<Result<_, _>>()?)
 }
 
 fn throwaway(context: &Context, args: &Args, manifest: &Manifest) -> Result<ThrowawayOptions, Failure> {
     let facts: LogicalFacts = serde_json::from_value(manifest.facts.clone()).map_err(|_| {
         Failure::usage(format!(
-            "set {} is no logical PostgreSQL backup; only those can be tested so far",
+            "set {} is no PostgreSQL backup; only those can be tested so far",
             manifest.set
         ))
     })?;
+    let mut options = ThrowawayOptions::new(facts.server_version_num / 10_000, scratch(context, args)?);
+    options.tools = context.postgres_tools();
+    Ok(options)
+}
+
+fn scratch(context: &Context, args: &Args) -> Result<PathBuf, Failure> {
     let temporary = context.environment().get("TMPDIR").map_or("/tmp", String::as_str);
     let scratch = args.scratch.clone().unwrap_or_else(|| PathBuf::from(temporary));
     // The server's programs run in another folder, and perhaps under another account.
-    let scratch = std::path::absolute(&scratch)
-        .map_err(|error| Failure::usage(format!("cannot use folder {}: {error}", scratch.display())))?;
-    let mut options = ThrowawayOptions::new(facts.server_version_num / 10_000, scratch);
-    options.tools = context.postgres_tools();
-    Ok(options)
+    std::path::absolute(&scratch)
+        .map_err(|error| Failure::usage(format!("cannot use folder {}: {error}", scratch.display())))
 }
 
 fn checks(files: &[PathBuf]) -> Result<Vec<SqlCheck>, Failure> {
@@ -112,10 +209,7 @@ fn conclude(
     manifest: &Manifest,
     outcome: Result<RestoreTestReport, Error>,
 ) -> (Option<Proof>, Tested) {
-    let proof = |passed| {
-        let (stanza, set) = (manifest.stanza.clone(), manifest.set.clone());
-        Proof::new(ProofKind::RestoreTest, stanza, set, crate::TOOL, context.clock.now(), passed)
-    };
+    let proof = |passed| proof(context, manifest, passed);
     match outcome {
         Ok(report) => {
             let passed = report.passed();
@@ -149,10 +243,6 @@ fn record(report: &RestoreTestReport) -> RestoreTest {
             format!("{}: expected {}, found {}", difference.fact, difference.expected, difference.found)
         })
         .collect();
-    test.checks = report
-        .checks
-        .iter()
-        .map(|check| Check { check: check.name.clone(), passed: check.passed, answer: check.found.clone() })
-        .collect();
+    test.checks = report.checks.iter().map(check).collect();
     test
 }

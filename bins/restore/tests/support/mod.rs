@@ -30,8 +30,11 @@ pub use bench::{Bench, Ended, files, flip_a_bit, until};
 pub use bucket::Bucket;
 
 pub fn path(program: &str) -> &'static str {
-    assert_eq!(program, "restore-database");
-    env!("CARGO_BIN_EXE_restore-database")
+    match program {
+        "restore-cluster" => env!("CARGO_BIN_EXE_restore-cluster"),
+        "restore-database" => env!("CARGO_BIN_EXE_restore-database"),
+        other => panic!("{other} is not of this package"),
+    }
 }
 
 /// A server with a database, and one set of it in the repository `local`.
