@@ -15,7 +15,8 @@ use backstay_backup_core::progress::Progress;
 use backstay_backup_core::replicas::Repositories;
 use backstay_backup_core::repository::Repository;
 use backstay_backup_core::store::SharedStore;
-use backstay_postgres_ops::physical::backup_cluster;
+use backstay_postgres_ops::Error;
+use backstay_postgres_ops::physical::{BackupError, backup_cluster};
 use backstay_testkit::PostgresOptions;
 use tokio_util::sync::CancellationToken;
 
@@ -74,4 +75,26 @@ async fn whatever_call_fails_there_is_a_whole_set_or_none() {
     }
     eprintln!("{failed} backups failed, {sets} sets are good");
     assert!(failed > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_lost_ends_the_backup() {
+    let cluster = Cluster::start(PostgresOptions::default()).await;
+    let (progress, cancel) = (Progress::new(), CancellationToken::new());
+    let (server, mut options) = (cluster.server(), cluster.options());
+    options.rate = Some(10 << 20);
+    let backup = backup_cluster(&server, &cluster.repositories, &options, &progress, &cancel);
+    let ending = async {
+        while progress.snapshot().phase != "copy" {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'backstay %'";
+        assert_eq!(cluster.psql(sql), "1");
+    };
+    let (done, ()) = tokio::join!(Box::pin(backup), ending);
+    let error = done.unwrap_err();
+    assert!(matches!(error, Error::ClusterBackup(BackupError::Session { .. })), "{error:?}");
+    let listed = Catalog::load(&cluster.repositories, &stanza()).await.unwrap();
+    assert!(listed.sets.is_empty());
+    cluster.back_up(&cluster.options()).await.unwrap();
 }

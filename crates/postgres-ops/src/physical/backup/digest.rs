@@ -131,7 +131,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(8))]
         #[test]
-        fn pieces_of_any_length_give_the_same(lengths in prop::collection::vec(1_usize..200_000, 1..40), wrong in 0_u32..300) {
+        fn pieces_of_any_length_give_the_same(
+            lengths in prop::collection::vec(1_usize..200_000, 1..40), wrong in 0_u32..300,
+        ) {
             let mut content = pages(300, 131_072);
             content[wrong as usize * 8192 + 77] ^= 1;
             content.extend_from_slice(&[7; 100]);

@@ -1,7 +1,7 @@
 //! The session that keeps a server in backup mode.
 //!
-//! PostgreSQL ends a backup whose session ends, so a backup that was killed leaves the server as it was: there is nothing
-//! to clean up, and nothing that could be forgotten. The other side of it: a session that is lost takes the backup with
+//! PostgreSQL ends a backup whose session ends, so a backup that was killed leaves the server as it was: there is
+//! nothing to clean up, and nothing that could be forgotten. The other side of it: a session that is lost takes the backup with
 //! it, so it is watched, and kept from being closed by whoever closes idle connections.
 
 use std::time::Duration;
@@ -133,7 +133,8 @@ fn refused(server: &Server, major: u32, what: &'static str, source: sqlx::Error)
         ("55000", sqlx::Error::Database(error)) if error.message().contains("promoted") => {
             BackupError::Promoted { source }.into()
         }
-        ("", _) => BackupError::Session { source }.into(),
+        // No answer at all, or that of a backend that was told to end.
+        ("", _) | ("57P01" | "57P02" | "57P03" | "57P05", _) => BackupError::Session { source }.into(),
         _ => query_error(server, what)(source),
     }
 }

@@ -65,8 +65,8 @@ pub(super) fn read_history(
         .map_err(|_| BackupError::Answer { what: "timeline history", text })
 }
 
-/// Archives the history of the timeline that a backup is of, where the archive lacks it: the server archives it once, at
-/// the promotion, and a stanza that was begun later never gets it. Returns what deserves a word when that fails.
+/// Archives the history of the timeline that a backup is of, where the archive lacks it: the server archives it once,
+/// at the promotion, and a stanza that was begun later never gets it. Returns what deserves a word when that fails.
 pub(super) async fn keep_history(
     archive: &WalArchive,
     data_directory: &Path,
