@@ -1,0 +1,234 @@
+//! Recovery from an archive that lies: the server stops, loudly. It never takes a fault for the end of the log.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../../../crates/postgres-ops/tests/cluster/mod.rs"]
+mod cluster;
+#[path = "../../../crates/postgres-ops/tests/restored/mod.rs"]
+mod restored;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use backstay_backup_core::encryption::{Identities, Recipients};
+use backstay_backup_core::progress::Progress;
+use backstay_backup_core::sealed::{seal, unseal};
+use backstay_postgres_ops::cluster_restore::Ending;
+use backstay_postgres_ops::recovery::RecoveryTarget;
+use backstay_testkit::PostgresOptions;
+use tokio_util::sync::CancellationToken;
+
+use cluster::Cluster;
+use restored::{Restored, archive_all, request};
+
+/// What is done to one segment in the middle of what recovery needs, or to the repository.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    Truncated,
+    Flipped,
+    Missing,
+    Garbage,
+    OtherCluster,
+    OtherSegment,
+    Forbidden,
+    WrongPrefix,
+}
+
+const FAULTS: [Fault; 9] = [
+    Fault::None,
+    Fault::Truncated,
+    Fault::Flipped,
+    Fault::Missing,
+    Fault::Garbage,
+    Fault::OtherCluster,
+    Fault::OtherSegment,
+    Fault::Forbidden,
+    Fault::WrongPrefix,
+];
+
+struct Scene {
+    cluster: Cluster,
+    program: PathBuf,
+    repository: PathBuf,
+    /// The segment that is spoiled, and another one.
+    segments: [PathBuf; 2],
+    targets: Vec<RecoveryTarget>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let cluster = Cluster::start(PostgresOptions::default()).await;
+        cluster.psql("CREATE TABLE done (n int)");
+        cluster.back_up(&cluster.options()).await.unwrap();
+        let mut names = Vec::new();
+        for number in 1..=4 {
+            cluster.psql(&format!("INSERT INTO done VALUES ({number})"));
+            names.push(cluster.psql("SELECT pg_walfile_name(pg_current_wal_insert_lsn())"));
+            cluster.psql("SELECT pg_switch_wal()");
+        }
+        let xid = cluster.psql("INSERT INTO done VALUES (5) RETURNING pg_current_xact_id()::xid");
+        let lsn = cluster.psql("SELECT pg_current_wal_insert_lsn()");
+        let time = cluster.psql(
+            "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+        );
+        cluster.psql("SELECT pg_create_restore_point('five')");
+        cluster.psql("CREATE TABLE after_it AS SELECT 1");
+        archive_all(&cluster).await;
+        let targets = vec![
+            RecoveryTarget::Latest,
+            RecoveryTarget::time(&time, true).unwrap(),
+            RecoveryTarget::lsn(&lsn, true).unwrap(),
+            RecoveryTarget::xid(&xid, true).unwrap(),
+            RecoveryTarget::name("five").unwrap(),
+        ];
+        let repository = cluster.root.path().join("repository");
+        let segments = [2, 3].map(|at: usize| find(&repository, &names[at]));
+        let scratch = cluster.postgres.scratch().path();
+        let program = scratch.join("restore-wal");
+        fs::copy(env!("CARGO_BIN_EXE_restore-wal"), &program).unwrap();
+        fs::write(scratch.join("backstay.toml"), "").unwrap();
+        fs::set_permissions(cluster.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let scene = Self { program, repository, segments, targets, cluster };
+        scene.give(&scene.repository);
+        scene
+    }
+
+    /// The server may run under another account.
+    fn give(&self, path: &Path) {
+        if let Some(account) = self.cluster.postgres.account() {
+            let owner = format!("{}:{}", account.uid(), account.gid());
+            assert!(Command::new("chown").arg("-R").arg(owner).arg(path).status().unwrap().success());
+        }
+    }
+
+    fn command(&self, repository: &Path) -> String {
+        let config = self.program.with_file_name("backstay.toml");
+        format!(
+            "{} %f %p --config {} --repository {} --deadline 1s --no-prefetch",
+            self.program.display(),
+            config.display(),
+            repository.display()
+        )
+    }
+
+    /// Does it, and gives what undoes it.
+    fn spoil(&self, fault: Fault) -> Undo<'_> {
+        let [path, other] = &self.segments;
+        let undo = Undo { path: path.clone(), content: fs::read(path).unwrap(), scene: self };
+        let content = unseal(&undo.content, &Identities::none()).unwrap();
+        let sealed = |content: &[u8]| seal(content, 3, &Recipients::none()).unwrap().1.to_vec();
+        let spoiled = match fault {
+            Fault::None | Fault::WrongPrefix => return undo,
+            Fault::Missing => {
+                fs::remove_file(path).unwrap();
+                return undo;
+            }
+            Fault::Forbidden => {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
+                return undo;
+            }
+            Fault::Truncated => undo.content[..undo.content.len() / 2].to_vec(),
+            Fault::Flipped => {
+                let mut flipped = undo.content.clone();
+                let middle = flipped.len() / 2;
+                flipped[middle] ^= 1;
+                flipped
+            }
+            Fault::Garbage => vec![0x5A; undo.content.len()],
+            Fault::OtherCluster => {
+                let mut foreign = content;
+                foreign[24..32].copy_from_slice(&7_u64.to_le_bytes());
+                sealed(&foreign)
+            }
+            Fault::OtherSegment => fs::read(other).unwrap(),
+        };
+        fs::remove_file(path).unwrap();
+        fs::write(path, spoiled).unwrap();
+        self.give(path);
+        undo
+    }
+
+    /// Restores with the whole archive, then starts with the spoiled one. How many rows there are, if it promoted.
+    async fn recover(&self, fault: Fault, target: RecoveryTarget, number: usize) -> Option<String> {
+        let place = Restored::beside(&self.cluster.postgres, &format!("closed-{number}"));
+        let plan = place.plan(&self.cluster, &request(target)).await.unwrap();
+        let elsewhere = self.repository.join("elsewhere");
+        let repository = if fault == Fault::WrongPrefix { &elsewhere } else { &self.repository };
+        let settings = plan.settings(&self.command(repository));
+        let (progress, cancel, none) = (Progress::new(), CancellationToken::new(), Identities::none());
+        let restoring =
+            plan.apply(&self.cluster.repositories, &none, &settings, &Ending::Prepare, &progress, &cancel);
+        Box::pin(restoring).await.unwrap();
+        let undo = self.spoil(fault);
+        let port = place.port.port();
+        let (data, log) = (place.target.to_str().unwrap(), place.target.join("log.txt"));
+        let options = format!("-c port={port} -c unix_socket_directories= -c fsync=off");
+        let args = ["start", "-s", "-w", "-D", data, "-o", &options, "-l", log.to_str().unwrap()];
+        let _ = place.tool("pg_ctl", &args);
+        let promoted = place.target.join("pg_wal/00000002.history");
+        let begin = Instant::now();
+        while place.target.join("postmaster.pid").exists() && !promoted.exists() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{fault:?}: neither promoted nor ended");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(undo);
+        if promoted.exists() {
+            return Some(place.psql("postgres", "SELECT count(*) FROM done"));
+        }
+        let words = fs::read_to_string(log).unwrap();
+        assert!(words.contains("FATAL"), "{fault:?}: {words}");
+        None
+    }
+}
+
+struct Undo<'a> {
+    path: PathBuf,
+    content: Vec<u8>,
+    scene: &'a Scene,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.path);
+        let _ = fs::remove_file(&self.path);
+        fs::write(&self.path, &self.content).unwrap();
+        self.scene.give(&self.path);
+    }
+}
+
+fn find(folder: &Path, name: &str) -> PathBuf {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            if entry.file_name() == name {
+                return entry.path();
+            }
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    panic!("{name} is not archived");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_fault_of_the_archive_is_taken_for_the_end_of_the_log() {
+    let scene = Scene::new().await;
+    let soak = std::env::var_os("BACKSTAY_SOAK").is_some();
+    let mut number = 0;
+    for (at, fault) in FAULTS.into_iter().enumerate() {
+        let every = scene.targets.iter().enumerate();
+        let chosen =
+            every.filter(|(kind, _)| soak || fault == Fault::None || *kind == at % scene.targets.len());
+        for (_, target) in chosen {
+            number += 1;
+            let outcome = scene.recover(fault, target.clone(), number).await;
+            let expected = (fault == Fault::None).then(|| "5".to_owned());
+            assert_eq!(outcome, expected, "{fault:?} × {target}");
+        }
+    }
+}
