@@ -22,9 +22,8 @@ use age_core::format::{FileKey, Stanza};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::codec::decompress;
 use crate::encryption::{Identities, Recipients};
-use crate::manifest::{Codec, Sha256Hex};
+use crate::manifest::Sha256Hex;
 
 /// Bytes from the beginning of an object that hold its seal.
 pub const SEAL_WITHIN: u64 = 512;
@@ -33,6 +32,8 @@ pub const SEAL_WITHIN: u64 = 512;
 const HASHED_AT_ONCE: usize = 256 << 10;
 /// Header of an age file with many recipients, and the tags of its chunks.
 const ROOM_FOR_AGE: usize = 64 << 10;
+/// Bytes of content that memory is taken for before they are there.
+const ROOM_AT_FIRST: u64 = 64 << 20;
 /// Plain bytes of one zstd frame.
 const FRAME: usize = 1 << 20;
 /// The eighth of the magic numbers that zstd leaves to users (RFC 8878, section 3.1.2).
@@ -313,9 +314,9 @@ fn open_plain(plain: &[u8], seal: &Seal) -> Result<Vec<u8>, SealError> {
     if end != end_frame(&Sha256Hex::of(frames).0) {
         return Err(SealError::Damaged { problem: "its end does not fit what is stored".to_owned() });
     }
-    let mut content = Vec::new();
-    let frames = io::Cursor::new(frames.to_vec());
-    let reader = decompress(Codec::Zstd, frames).map_err(damaged)?;
+    // What the seal announces, within reason: a forged one must not take all memory.
+    let mut content = Vec::with_capacity(usize::try_from(seal.length.min(ROOM_AT_FIRST)).unwrap_or(0));
+    let reader = zstd::stream::read::Decoder::with_buffer(frames).map_err(damaged)?;
     // One more than there should be, so that a bomb is noticed and does not explode.
     reader.take(seal.length.saturating_add(1)).read_to_end(&mut content).map_err(damaged)?;
     if Seal::of(&content) == *seal {

@@ -24,6 +24,8 @@ use crate::wal::{HEADER_LENGTH, SegmentHeader, WalError, WalFile};
 
 /// Longest file whose compressed form is kept in memory, in bytes.
 const ONE_PASS: u64 = 64 << 20;
+/// Longest stored form, in bytes, that another file is compressed beside.
+const LIGHT: usize = 8 << 20;
 /// Bytes of a piece on its way from the compressor to an upload.
 const PIECE: usize = 1 << 20;
 /// Pieces that may wait for an upload.
@@ -140,7 +142,8 @@ impl WalArchive {
             Ok((sealed, reader.hasher.digest128(), text))
         });
         let ((seal, stored), xxh3, text) = sealed.await?;
-        drop(turn);
+        // What hardly compresses is stored before the next one is compressed: two of them at once are too much memory.
+        let _turn = turn.filter(|_| stored.len() > LIGHT);
         if is_text {
             let refuse = |source| WalArchiveError::Content { file: name, source };
             check(name, &text, self.system()).map_err(refuse)?;
