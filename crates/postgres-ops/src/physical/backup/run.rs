@@ -21,7 +21,7 @@ use super::pace::Pace;
 use super::session::{BackupSession, Stopped};
 use super::source::{Source, read_control};
 use super::tar::Owner;
-use super::wal::{WalWait, keep_history, ranges, read_history, segments};
+use super::wal::{WalWait, keep_history, ranges, read_history, segments, with_the_byte_behind};
 use super::{BackupError, BackupOptions};
 use crate::client::lost_thread;
 use crate::dump::Phase;
@@ -208,7 +208,7 @@ impl Run<'_> {
 
     async fn wait_for_wal(&self, copied: &mut Copied) -> Result<(), Error> {
         self.progress.begin("wait for WAL");
-        let needed = segments(&copied.ranges, self.source.control.wal_segment_size);
+        let needed = segments(&self.needed_wal(copied), self.source.control.wal_segment_size);
         let wait = WalWait {
             archive: self.archive,
             connection: &mut copied.connection,
@@ -223,6 +223,10 @@ impl Run<'_> {
         Ok(())
     }
 
+    fn needed_wal(&self, copied: &Copied) -> Vec<WalRange> {
+        with_the_byte_behind(&copied.ranges, self.source.control.wal_segment_size)
+    }
+
     fn facts(&self, copied: &Copied) -> ClusterFacts {
         let (control, stopped) = (&self.source.control, &copied.stopped);
         ClusterFacts {
@@ -235,7 +239,7 @@ impl Run<'_> {
             stop_lsn: stopped.stop,
             start_time: stopped.started,
             stop_time: stopped.time,
-            wal: copied.ranges.clone(),
+            wal: self.needed_wal(copied),
             segment_size: control.wal_segment_size.bytes(),
             block_size: control.block_size,
             page_checksums: control.checksum_version != 0,

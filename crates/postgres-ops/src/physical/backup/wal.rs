@@ -34,6 +34,20 @@ pub(super) fn ranges(stopped: &Stopped, history: Option<&TimelineHistory>) -> Ve
     ranges
 }
 
+/// The same stretches with the first byte of whatever follows them. Pure.
+///
+/// A server that recovers to the earliest consistent point stops when it reads the record behind it, and takes a log
+/// without one for cut off. Inside a segment that record is never missing; at the end of one it is in the next.
+pub(super) fn with_the_byte_behind(ranges: &[WalRange], size: SegmentSize) -> Vec<WalRange> {
+    let mut ranges = ranges.to_vec();
+    if let Some(last) = ranges.last_mut()
+        && last.end.bytes().is_multiple_of(size.bytes())
+    {
+        last.end = Lsn::new(last.end.bytes() + 1);
+    }
+    ranges
+}
+
 /// The segments that hold these stretches, in order. Pure.
 ///
 /// Where one timeline leaves another in the middle of a segment, the segment is needed on the later one only: it begins
@@ -175,6 +189,16 @@ mod tests {
 
     fn names(ranges: &[WalRange]) -> Vec<String> {
         segments(ranges, SegmentSize::DEFAULT).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_backup_that_ends_with_a_segment_needs_the_next_one_too() {
+        let needed = |stop| {
+            let ranges = ranges(&stopped(1, 0x300_0028, stop), None);
+            names(&with_the_byte_behind(&ranges, SegmentSize::DEFAULT))
+        };
+        assert_eq!(needed(0x3FF_FFF8), ["000000010000000000000003"]);
+        assert_eq!(needed(0x400_0000), ["000000010000000000000003", "000000010000000000000004"]);
     }
 
     #[test]
