@@ -52,6 +52,11 @@ impl DataDirectory {
         Ok((found.dev(), found.ino()))
     }
 
+    /// Whether its server follows another one, and so asks again for what it did not get.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.root.join("standby.signal").exists()
+    }
+
     /// Identity of the cluster: the first eight bytes of its control file.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ pub struct Args {
     /// Where it goes, as PostgreSQL's %p
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// For a standby, which asks again: ends with 1 for temporary trouble too
+    /// For a standby, which asks again: ends with 1 for temporary trouble too; needs its standby.signal
     #[arg(long)]
     standby: bool,
     /// Gives up after this time, such as 30s [default: 2m]
@@ -87,6 +87,18 @@ impl Args {
 
     fn prefetches(&self, config: &Config) -> bool {
         !self.no_prefetch && config.wal.prefetch > 0
+    }
+
+    /// Whether the server tries by itself. One that only recovers takes a 1 for the end of the log, whatever this program
+    /// was told, so the flag alone does not count: a configuration outlives what the server is.
+    fn asks_again(&self, data: &DataDirectory) -> bool {
+        let is_standby = self.standby && data.is_standby();
+        if self.standby && !is_standby {
+            tracing::warn!(
+                "--standby does not count: there is no standby.signal, so this server will not ask again"
+            );
+        }
+        is_standby
     }
 
     fn system(&self, data: &DataDirectory) -> Result<SystemId, Failure> {
@@ -167,10 +179,11 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
         },
         None => None,
     };
-    let content = match ctx.stoppable(patiently(ctx, args, file, system)).await? {
+    let asks_again = args.asks_again(&data);
+    let content = match ctx.stoppable(patiently(ctx, asks_again, file, system)).await? {
         Ok(Some(content)) => content,
         Ok(None) => return Ok(Exit::Absent),
-        Err(failure) if args.standby && is_passing(&failure) => {
+        Err(failure) if asks_again && is_passing(&failure) => {
             tracing::warn!("the server will ask again: {}", failure.message());
             return Ok(Exit::Absent);
         }
@@ -201,7 +214,7 @@ fn is_passing(failure: &Failure) -> bool {
 /// Tries until it is there, or proven to be absent, or the time is over. A standby's server tries by itself.
 async fn patiently(
     ctx: &Context,
-    args: &Args,
+    asks_again: bool,
     file: WalFile,
     system: SystemId,
 ) -> Result<Option<Bytes>, Failure> {
@@ -218,7 +231,7 @@ async fn patiently(
             }
         };
         let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-        if args.standby || failure.class() == Class::Internal || Instant::now() + jittered >= end {
+        if asks_again || failure.class() == Class::Internal || Instant::now() + jittered >= end {
             return Err(failure);
         }
         tracing::warn!(%file, "tried again: {}", failure.message());

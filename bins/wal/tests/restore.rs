@@ -46,6 +46,11 @@ fn refused(stage: &Stage, number: u64, args: &[&str]) -> i32 {
     ended.code
 }
 
+/// Makes the data directory that of a server which follows another one.
+fn become_standby(stage: &Stage) {
+    fs::write(stage.data().join("standby.signal"), "").unwrap();
+}
+
 #[test]
 fn the_end_of_the_log_is_absent_and_a_hole_is_not() {
     let stage = archived();
@@ -55,7 +60,10 @@ fn the_end_of_the_log_is_absent_and_a_hole_is_not() {
     assert_eq!(stage.restore("00000002.history", SHORT).code, 1);
     fs::remove_file(object(&stage, 4)).unwrap();
     assert_eq!(refused(&stage, 4, SHORT), 203);
-    assert_eq!(refused(&stage, 4, &["--no-prefetch", "--standby"]), 1, "it may be on its way");
+    let standby = ["--no-prefetch", "--standby", "--deadline", "1s"];
+    assert_eq!(refused(&stage, 4, &standby), 203, "there is no standby.signal: this recovery ends some time");
+    become_standby(&stage);
+    assert_eq!(refused(&stage, 4, &standby), 1, "it may be on its way");
 }
 
 #[test]
@@ -72,6 +80,7 @@ fn damage_is_never_absence() {
     };
     let mut other_system = segment(1, 4, 7);
     other_system[24..32].copy_from_slice(&9u64.to_le_bytes());
+    become_standby(&stage);
     for (what, bytes, code) in [
         ("flipped", flipped, 203),
         ("truncated", good[..good.len() / 2].to_vec(), 203),
@@ -204,11 +213,10 @@ fn what_a_bucket_answers_is_never_taken_for_absence() {
         faults.clear();
     }
     faults.set(Faults::default().rule(FaultRule::on("GetObject", Effect::InternalError)));
-    assert_eq!(
-        refused(&stage, 4, &["--no-prefetch", "--standby", "--deadline", "1s"]),
-        1,
-        "a standby asks again"
-    );
+    let standby = ["--no-prefetch", "--standby", "--deadline", "1s"];
+    assert_eq!(refused(&stage, 4, &standby), 205, "no standby: what it takes for the end it takes for good");
+    become_standby(&stage);
+    assert_eq!(refused(&stage, 4, &standby), 1, "a standby asks again");
     faults.clear();
     let place = stage.flags[1].clone();
     stage.flags[1] = bucket.place("elsewhere");

@@ -190,6 +190,13 @@ async fn what_is_in_the_way_is_refused_and_left_as_it_is() {
     std::fs::write(target.join("postmaster.pid"), "999999999\n").unwrap();
     scene.restore(&set, &delta).await.unwrap();
     assert!(!target.join("postmaster.pid").exists());
+    // What only this directory has.
+    let ready = target.join("pg_wal/archive_status/000000010000000000000007.ready");
+    std::fs::create_dir_all(ready.parent().unwrap()).unwrap();
+    std::fs::write(&ready, "").unwrap();
+    let words = refused(&delta).await;
+    assert!(words.contains("000000010000000000000007") && words.contains("never archived"), "{words}");
+    std::fs::remove_file(&ready).unwrap();
     // Another cluster.
     let mut other = set.clone();
     other.facts["system"] = json!(7);

@@ -6,6 +6,7 @@
 //! | an unfinished restore of this very set | completed | completed |
 //! | an unfinished restore of another set | refused | made into this one |
 //! | a data directory of this cluster, its server down | refused | what is right is kept |
+//! | the same with WAL that was never archived | refused | refused: it may be the only copy |
 //! | a data directory of another cluster | refused | refused, unless that is asked for |
 //! | a data directory whose server runs, or anything else | refused | refused |
 
@@ -104,6 +105,7 @@ pub(super) fn examine(
             "name another directory; to overwrite a cluster with another one, add --other-cluster",
         ));
     }
+    refuse_unarchived(target)?;
     tablespaces.iter().try_for_each(|it| check_own(it, target, facts))?;
     Ok(RestoreMode::Delta)
 }
@@ -202,6 +204,28 @@ fn refuse_running(target: &Path) -> Result<(), ClusterRestoreError> {
             "stop that server; if the process is none, remove postmaster.pid",
         )),
     }
+}
+
+/// A delta restore removes the WAL of the old directory. What its server still waited to archive may exist nowhere else.
+fn refuse_unarchived(target: &Path) -> Result<(), ClusterRestoreError> {
+    let path = target.join("pg_wal/archive_status");
+    let entries = match std::fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(ClusterRestoreError::io("read", &path)(error)),
+    };
+    let mut waiting = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(ClusterRestoreError::io("read", &path))?.file_name();
+        waiting.extend(name.to_str().and_then(|name| name.strip_suffix(".ready")).map(str::to_owned));
+    }
+    let Some(first) = waiting.iter().min() else { return Ok(()) };
+    let all = if waiting.len() == 1 { String::new() } else { format!(" and {} more", waiting.len() - 1) };
+    Err(refusal(
+        target,
+        format!("has WAL that was never archived: {first}{all}"),
+        "archive it with archive-wal, or copy pg_wal away, and remove the .ready files from pg_wal/archive_status",
+    ))
 }
 
 /// The first thing found in a directory; `None` when it is empty or missing.

@@ -13,7 +13,7 @@ pub enum WalFile {
     Partial(Segment),
     /// How a timeline came about (`….history`).
     History(Timeline),
-    /// Where a base backup began (`….XXXXXXXX.backup`), in the segment at this offset.
+    /// Where a base backup began (a segment, eight hexadecimal digits, `.backup`), in the segment at this offset.
     Backup(Segment, u32),
 }
 

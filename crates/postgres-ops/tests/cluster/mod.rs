@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstay_backup_core::clock::SystemClock;
 use backstay_backup_core::encryption::Identities;
@@ -200,7 +200,18 @@ pub async fn recover(cluster: &Cluster, report: &ClusterBackupReport, target: &P
         .setting("restore_command", "false")
         .setting("recovery_target", "immediate")
         .setting("recovery_target_action", "promote");
-    TestPostgres::start(options).await.unwrap()
+    let server = TestPostgres::start(options).await.unwrap();
+    until_promoted(&server);
+    server
+}
+
+/// A server answers before its recovery has ended.
+fn until_promoted(server: &TestPostgres) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while server.psql("postgres", "select pg_is_in_recovery()").unwrap() != "f" {
+        assert!(Instant::now() < deadline, "recovery does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn give(cluster: &Cluster, path: &Path) {

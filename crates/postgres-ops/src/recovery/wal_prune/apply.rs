@@ -117,7 +117,10 @@ async fn not_whole(
     let Some(newest) = mine.max_by_key(|set| set.stop) else {
         return Some("there is no good base backup".to_owned());
     };
-    let summary: &SetSummary = catalog.sets.iter().find(|set| set.id == newest.set)?;
+    let summary: Option<&SetSummary> = catalog.sets.iter().find(|set| set.id == newest.set);
+    let Some(summary) = summary else {
+        return Some(format!("the newest good base backup {} is not in the catalog", newest.set));
+    };
     let options = VerifyOptions::new(Depth::Quick);
     let verified = verify_set(repositories, &catalog.stanza, summary, &options).await;
     let whole = verified.copies.iter().any(|copy| copy.outcome == Outcome::Passed);

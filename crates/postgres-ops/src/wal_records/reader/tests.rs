@@ -235,7 +235,14 @@ proptest! {
         let mut reader = RecordReader::new();
         let mut records = Vec::new();
         let result = reader.read(&segments[0], &mut |record| records.push(record));
-        prop_assert!(whole.records.starts_with(&records) || result.is_err(), "nothing is made up");
+        // The timeline on a page has no checksum: the name and the digest of the segment vouch for it.
+        let on_timeline = at % PAGE as usize / 4 == 1;
+        let same = |(seen, known): (&Record, &Record)| {
+            (seen.span, &seen.event) == (known.span, &known.event)
+                && (on_timeline || seen.timeline == known.timeline)
+        };
+        let real = records.len() <= whole.records.len() && records.iter().zip(&whole.records).all(same);
+        prop_assert!(real || result.is_err(), "nothing is made up, with bit {} of byte {}", bit, at);
         let flipped = Lsn::new(START + at as u64);
         let before = whole.records.iter().filter(|record| record.span.end <= flipped);
         if result.is_ok() {
