@@ -199,7 +199,7 @@ async fn what_is_in_the_way_is_refused_and_left_as_it_is() {
     std::fs::remove_file(&ready).unwrap();
     // Another cluster.
     let mut other = set.clone();
-    other.facts["system"] = json!(7);
+    other.facts["system"] = json!("7");
     let error = scene.plan(&other, &delta).await.unwrap_err();
     assert!(error.to_string().contains("and the set is of 7"), "{error}");
     scene.plan(&other, &delta.clone().other_cluster(true)).await.unwrap();

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Lsn, Segment, SegmentSize, Timeline, WalError};
 
 /// Bytes of a segment that its header takes.
@@ -17,9 +19,10 @@ const LONG_HEADER: u16 = 2;
 /// What the first two bytes are, and of which major version.
 const MAGICS: [(u16, u32); 5] = [(0xD10D, 14), (0xD110, 15), (0xD113, 16), (0xD116, 17), (0xD118, 18)];
 
-/// Identity of a cluster, given by `initdb`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
+/// Identity of a cluster, given by `initdb`. In JSON a string of decimal digits, because not every reader has whole
+/// numbers of 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct SystemId(u64);
 
 impl SystemId {
@@ -33,6 +36,20 @@ impl SystemId {
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
+    }
+}
+
+impl From<SystemId> for String {
+    fn from(system: SystemId) -> Self {
+        system.to_string()
+    }
+}
+
+impl TryFrom<String> for SystemId {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(digits: String) -> Result<Self, Self::Error> {
+        digits.parse().map(Self)
     }
 }
 
@@ -185,6 +202,15 @@ mod tests {
         let mut short = header(0xD110, 1, 0x300_0000, 16 << 20);
         short[2] = 0;
         assert!(SegmentHeader::parse(&short).is_err(), "a short page header");
+    }
+
+    #[test]
+    fn identities_are_digits_in_json() {
+        let system = SystemId::new(u64::MAX);
+        let json = serde_json::to_string(&system).unwrap();
+        assert_eq!(json, "\"18446744073709551615\"");
+        assert_eq!(serde_json::from_str::<SystemId>(&json).unwrap(), system);
+        assert!(serde_json::from_str::<SystemId>("\"-1\"").is_err());
     }
 
     proptest! {

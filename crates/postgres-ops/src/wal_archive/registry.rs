@@ -54,8 +54,7 @@ pub struct ClusterRecord {
     pub stanza: Stanza,
     /// Counted from 1; the highest one counts.
     pub number: u32,
-    /// Identity of the cluster; in decimal digits, because not every reader of JSON has whole numbers of 64 bits.
-    #[serde(with = "digits")]
+    /// Identity of the cluster.
     pub system_identifier: SystemId,
     /// Major version of its server at that time.
     pub server_major: u32,
@@ -318,20 +317,5 @@ impl ClusterRegistry {
             tool: tool.to_owned(),
             unknown: Map::new(),
         }
-    }
-}
-
-mod digits {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::wal::SystemId;
-
-    pub(super) fn serialize<S: Serializer>(system: &SystemId, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(system)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemId, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(SystemId::new).map_err(D::Error::custom)
     }
 }

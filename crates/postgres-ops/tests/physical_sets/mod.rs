@@ -196,7 +196,7 @@ fn contents(pack: u32, plain: &[u8]) -> Vec<IndexFile> {
 pub(crate) fn facts(tablespaces: &Value) -> Value {
     json!({
         "server-version-num": 150_020, "control-version": 1300, "catalog-version": 202_209_061,
-        "system": SYSTEM, "timeline": 1, "start-lsn": "0/2000028", "stop-lsn": "0/2000100",
+        "system": SYSTEM.to_string(), "timeline": 1, "start-lsn": "0/2000028", "stop-lsn": "0/2000100",
         "start-time": "2026-11-22T14:30:00Z", "stop-time": "2026-11-22T14:31:00Z",
         "wal": [{ "timeline": 1, "start": "0/2000028", "end": "0/2000100" }],
         "segment-size": 16 << 20, "block-size": 8192, "page-checksums": true, "from-standby": false,
