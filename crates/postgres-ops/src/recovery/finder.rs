@@ -216,6 +216,11 @@ impl<'a> Finder<'a, '_> {
     fn not_found(&self, part_of: Option<Xid>) -> Pending {
         let from = self.candidates[0].base.stop;
         let to = self.candidates.iter().map(|candidate| candidate.reach.to).max().unwrap_or(from);
-        Refusal::NotFound { target: self.target.clone(), from, to, part_of }.into()
+        let mut gaps = self.candidates.iter().filter_map(|candidate| match candidate.reach.end {
+            ReachEnd::Gap { missing, .. } => Some(missing),
+            ReachEnd::EndOfLog => None,
+        });
+        let unread = gaps.next();
+        Refusal::NotFound { target: self.target.clone(), from, to, part_of, unread }.into()
     }
 }

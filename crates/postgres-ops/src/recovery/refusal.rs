@@ -103,7 +103,9 @@ pub enum Refusal {
         what: String,
     },
     /// No such transaction or restore point is in what can be recovered.
-    #[error("{target} is not in the archive, which was read from {from} to {to}{}", whole(.part_of))]
+    #[error(
+        "{target} is not in the archive, which was read from {from} to {to}{}{}", whole(.part_of), hole(.unread)
+    )]
     NotFound {
         /// What was asked for.
         target: RecoveryTarget,
@@ -113,6 +115,8 @@ pub enum Refusal {
         to: Lsn,
         /// The transaction that the one asked for is a part of.
         part_of: Option<Xid>,
+        /// The first segment that is missing in between: it may be there.
+        unread: Option<Segment>,
     },
     /// Several restore points have the name.
     #[error("{target} exists {} times: at {}", .candidates.len(), list(.candidates))]
@@ -145,6 +149,10 @@ fn whole(part_of: &Option<Xid>) -> String {
     part_of.map(|xid| format!("; it is a part of transaction {xid}")).unwrap_or_default()
 }
 
+fn hole(missing: &Option<Segment>) -> String {
+    missing.map(|segment| format!("; {segment} is missing, so it may be there")).unwrap_or_default()
+}
+
 impl Refusal {
     /// Points that can be reached instead, nearest first.
     #[must_use]
@@ -164,6 +172,8 @@ impl Classified for Refusal {
     fn class(&self) -> Class {
         match self {
             Self::Inconsistent { .. } | Self::InGap { .. } | Self::Damaged { .. } => Class::Data,
+            // What could not be read is not absent.
+            Self::NotFound { unread: Some(_), part_of: None, .. } => Class::Data,
             _ => Class::Absent,
         }
     }
@@ -176,7 +186,7 @@ impl Classified for Refusal {
             }
             Self::Ambiguous { .. } => Some("give the position of the one that is meant".to_owned()),
             Self::NotFound { part_of: Some(xid), .. } => Some(format!("ask for transaction {xid}")),
-            Self::InGap { .. } => Some(
+            Self::InGap { .. } | Self::NotFound { unread: Some(_), .. } => Some(
                 "look for the missing segments in pg_wal of the old primary, or take another point"
                     .to_owned(),
             ),

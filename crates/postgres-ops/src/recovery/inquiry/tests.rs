@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use backstay_backup_core::clock::SystemClock;
+use backstay_backup_core::error::Classified as _;
 use backstay_backup_core::id::{SetId, Stanza};
 use backstay_backup_core::memory::MemoryStore;
 use backstay_backup_core::replicas::Repositories;
@@ -11,6 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::recovery::{StopPoint, TimelineChoice};
+use crate::wal::{Segment, SegmentSize};
 use crate::wal_records::sample::{SIZE, SYSTEM, Writer};
 use crate::wal_records::{RecordReader, RecordSpan};
 
@@ -145,6 +147,35 @@ async fn what_cannot_be_reached_is_refused_with_the_nearest_point() {
     assert!(matches!(refused(plan(&archive, &base, beyond).await), Refusal::AfterEnd { .. }));
     let nobody = RecoveryTarget::Xid { xid: Xid::new(5), inclusive: true };
     assert!(matches!(refused(plan(&archive, &base, nobody).await), Refusal::NotFound { .. }));
+}
+
+#[tokio::test]
+async fn what_may_lie_in_a_missing_segment_is_not_called_absent() {
+    let archive = archive().await;
+    let (log, commits) = long_log();
+    let mut holed = log.clone();
+    holed.bytes.drain(..2 * SIZE as usize);
+    holed.start += 2 * SIZE;
+    let mut beginning = log.clone();
+    beginning.bytes.truncate(SIZE as usize);
+    store(&archive, 1, &beginning).await;
+    store(&archive, 1, &holed).await;
+    let base = base(commits[0].end, 0);
+    let name = RecoveryTarget::Name { name: "before-the-release".to_owned() };
+    for target in [RecoveryTarget::Xid { xid: Xid::new(5), inclusive: true }, name] {
+        let refusal = refused(plan(&archive, &base, target).await);
+        let unread = Segment::containing(Timeline::FIRST, Lsn::new(START + SIZE), archive_size());
+        assert!(
+            matches!(&refusal, Refusal::NotFound { unread: Some(it), .. } if *it == unread),
+            "{refusal:?}"
+        );
+        assert_eq!(refusal.class(), Class::Data);
+        assert!(refusal.to_string().contains(&unread.to_string()), "{refusal}");
+    }
+}
+
+fn archive_size() -> SegmentSize {
+    SegmentSize::new(SIZE).unwrap()
 }
 
 #[tokio::test]
