@@ -112,12 +112,18 @@ impl Reader {
         }
         self.range.start += len as u64;
         let file = Arc::clone(&self.file);
-        Some(spawn_blocking(move || read_at(&file, offset, len)))
+        // Taken here and not on the blocking thread: allocators keep memory for each thread, and those are many.
+        let bytes = Vec::with_capacity(len);
+        Some(spawn_blocking(move || read_into(&file, offset, len, bytes)))
     }
 }
 
 fn read_at(file: &OwnedFd, offset: u64, len: usize) -> Result<Bytes, Trouble> {
-    let mut bytes = Vec::with_capacity(len);
+    read_into(file, offset, len, Vec::with_capacity(len))
+}
+
+/// Reads so many bytes into an empty vector.
+fn read_into(file: &OwnedFd, offset: u64, len: usize, mut bytes: Vec<u8>) -> Result<Bytes, Trouble> {
     while bytes.len() < len {
         let at = offset + bytes.len() as u64;
         match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
