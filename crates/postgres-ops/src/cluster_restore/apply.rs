@@ -9,6 +9,7 @@
 //! the recovery settings included. The marker says meanwhile which set this is, so that the same command completes what
 //! was interrupted, keeping what is right.
 
+use std::cmp::Reverse;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::ClusterRestoreError;
 use super::compare::compare;
 use super::configuration;
-use super::durable::{self, Touched};
+use super::durable;
 use super::fetch_blocks;
 use super::leftovers::{Leftovers, remove_one};
 use super::marker::{self, Marker};
@@ -51,7 +52,7 @@ const SMALL: u64 = 16 << 20;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct FilesReceipt {
-    /// Bytes of files that were written.
+    /// Bytes of blocks that were missing or wrong. Of a wrong one only the pages that differ are written.
     pub written_bytes: u64,
     /// Bytes of files that were right already.
     pub reused_bytes: u64,
@@ -137,26 +138,24 @@ impl Job<'_> {
         recovery: &RecoverySettings,
         beside: impl Future<Output = Result<Vec<String>, ClusterRestoreError>>,
     ) -> Result<FilesReceipt, ClusterRestoreError> {
-        let mut touched = Touched::default();
         let (work, removed) = match self.plan.mode {
             RestoreMode::Fresh => {
                 self.write_marker()?;
                 (everything(&self.plan.prepared.index), 0)
             }
-            RestoreMode::Continue | RestoreMode::Delta => self.reuse(&mut touched).await?,
+            RestoreMode::Continue | RestoreMode::Delta => self.reuse().await?,
         };
         self.lay_out()?;
-        let written = work.iter().flat_map(|work| &work.files).map(super::work::FileWork::bytes).sum();
+        let written = work.iter().map(PackWork::bytes).sum();
         self.writer.progress.begin("restoring files");
         self.writer.progress.expect_bytes(written);
-        work.iter().flat_map(|work| &work.files).for_each(|work| touched.add(&work.file.path));
         let ((), mut notes) = futures::try_join!(self.fetch_all(work), beside)?;
         let control = self.read_control().await?;
-        notes.extend(self.configure(recovery, &control, &mut touched).await?);
+        notes.extend(self.configure(recovery, &control).await?);
         self.end_phase("files");
         self.writer.progress.begin("making it durable");
-        let (roots, fresh) = (self.writer.roots.clone(), self.plan.mode == RestoreMode::Fresh);
-        blocking(move || if fresh { durable::sync_roots(&roots) } else { touched.sync(&roots) }).await?;
+        let roots = self.writer.roots.clone();
+        blocking(move || durable::sync_roots(&roots)).await?;
         self.install(&control)?;
         self.end_phase("sync");
         let reused_bytes = self.plan.bytes.saturating_sub(written);
@@ -184,7 +183,7 @@ impl Job<'_> {
     }
 
     /// Makes an old data directory unable to start, removes what is not in the set, and finds out what is missing.
-    async fn reuse(&mut self, touched: &mut Touched) -> Result<(Vec<PackWork>, u64), ClusterRestoreError> {
+    async fn reuse(&mut self) -> Result<(Vec<PackWork>, u64), ClusterRestoreError> {
         self.write_marker()?;
         let roots = self.writer.roots.clone();
         remove_one(roots.data(), Path::new(CONTROL), rustix::fs::AtFlags::empty())?;
@@ -200,7 +199,6 @@ impl Job<'_> {
             Ok((compare(&writer, &index, threads)?, leftovers))
         })
         .await?;
-        leftovers.folders().for_each(|(root, folder)| touched.add_folder(root, folder));
         self.end_phase("compare");
         Ok((work, leftovers.count()))
     }
@@ -230,8 +228,10 @@ impl Job<'_> {
 
     /// Fetches packs, several at a time. After a failure no further block is written.
     async fn fetch_all(&self, work: Vec<PackWork>) -> Result<(), ClusterRestoreError> {
-        let work = work.into_iter().filter(|work| !work.files.is_empty());
-        let fetching = work.map(|work| self.fetch_pack(work));
+        let mut work: Vec<_> = work.into_iter().filter(|work| !work.files.is_empty()).collect();
+        // The longest first, or one of them is alone at the end.
+        work.sort_by_cached_key(|work| Reverse(work.bytes()));
+        let fetching = work.into_iter().map(|work| self.fetch_pack(work));
         let mut running = stream::iter(fetching).buffer_unordered(self.plan.prepared.options.parallel);
         let mut failure = None;
         while let Some(outcome) = running.next().await {
@@ -322,7 +322,6 @@ impl Job<'_> {
         &self,
         recovery: &RecoverySettings,
         control: &(IndexFile, Vec<u8>),
-        touched: &mut Touched,
     ) -> Result<Vec<String>, ClusterRestoreError> {
         let manifest = self.plan.prepared.manifest.clone();
         let own = match find_object(&manifest, "backup_manifest") {
@@ -336,7 +335,7 @@ impl Job<'_> {
             major: plan.prepared.facts.server_version_num / 10_000,
             needs: &ServerNeeds::of(&control.1),
         };
-        change.make(recovery, own.as_deref(), touched)
+        change.make(recovery, own.as_deref())
     }
 
     async fn read_object(&self, entry: &ObjectEntry) -> Result<Vec<u8>, ClusterRestoreError> {

@@ -8,7 +8,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::ClusterRestoreError;
-use super::durable::Touched;
 use super::needs::ServerNeeds;
 use super::roots::Roots;
 use super::settings::{RecoverySettings, auto_conf, find_setting, without_setting};
@@ -35,20 +34,19 @@ impl Change<'_> {
         &self,
         recovery: &RecoverySettings,
         manifest: Option<&[u8]>,
-        touched: &mut Touched,
     ) -> Result<Vec<String>, ClusterRestoreError> {
         let mut notes = Vec::new();
         if let Some(manifest) = manifest {
-            self.write("backup_manifest", manifest, touched)?;
+            self.write("backup_manifest", manifest)?;
         }
         let main = match self.read(MAIN)? {
-            Some(main) => self.check_main(main, &mut notes, touched)?,
+            Some(main) => self.check_main(main, &mut notes)?,
             None => {
                 notes.push(format!(
                     "the set has no {MAIN}: a minimal one was written; put the source's own in its place"
                 ));
                 let main = self.minimal();
-                self.write(MAIN, main.as_bytes(), touched)?;
+                self.write(MAIN, main.as_bytes())?;
                 main
             }
         };
@@ -56,7 +54,7 @@ impl Change<'_> {
             notes.push(format!(
                 "the set has no {ACCESS}: only the server's own account can connect until the source's is in its place"
             ));
-            self.write(ACCESS, MINIMAL_ACCESS.as_bytes(), touched)?;
+            self.write(ACCESS, MINIMAL_ACCESS.as_bytes())?;
         }
         let auto = self.read(AUTO)?.unwrap_or_default();
         let further = self.missing_files(&main, &auto, &mut notes);
@@ -70,23 +68,18 @@ impl Change<'_> {
             );
         }
         let auto = auto_conf(&auto, recovery, &further, self.major);
-        self.write(AUTO, auto.as_bytes(), touched)?;
-        self.write(recovery.signal(), b"", touched)?;
+        self.write(AUTO, auto.as_bytes())?;
+        self.write(recovery.signal(), b"")?;
         Ok(notes)
     }
 
     /// Another `data_directory` would make the server open the source's files instead of these.
-    fn check_main(
-        &self,
-        main: String,
-        notes: &mut Vec<String>,
-        touched: &mut Touched,
-    ) -> Result<String, ClusterRestoreError> {
+    fn check_main(&self, main: String, notes: &mut Vec<String>) -> Result<String, ClusterRestoreError> {
         let elsewhere = find_setting(&main, "data_directory").filter(|it| Path::new(it) != self.data);
         let Some(elsewhere) = elsewhere else { return Ok(main) };
         notes.push(format!("{MAIN} named the data directory {elsewhere}; that line is a comment now"));
         let main = without_setting(&main, "data_directory");
-        self.write(MAIN, main.as_bytes(), touched)?;
+        self.write(MAIN, main.as_bytes())?;
         Ok(main)
     }
 
@@ -144,12 +137,10 @@ impl Change<'_> {
         }
     }
 
-    fn write(&self, name: &str, content: &[u8], touched: &mut Touched) -> Result<(), ClusterRestoreError> {
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), ClusterRestoreError> {
         let path = ClusterPath::parse(name).expect("it is a path");
         let mut file = self.roots.open_to_change(&path, 0o600)?;
         let written = file.set_len(0).and_then(|()| file.write_all(content));
-        written.map_err(ClusterRestoreError::io("write", &self.path(name)))?;
-        touched.add(&path);
-        Ok(())
+        written.map_err(ClusterRestoreError::io("write", &self.path(name)))
     }
 }

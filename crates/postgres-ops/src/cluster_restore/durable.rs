@@ -1,22 +1,19 @@
 //! Makes what was restored survive a power failure.
 //!
 //! One `syncfs` for each file system costs a single commit of its journal, however many files there are, and waits for
-//! everything. After a delta restore that changed little, its files are synced one by one instead: others' writes to the
-//! same disk are not waited for.
+//! everything. That is also what blocks need that were right already: a restore that was killed, a server that crashed
+//! or a copy made a moment ago leaves them in memory only, and reading them back does not tell. Errors of writing are
+//! reported too, since roots were opened before anything was written.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::ClusterRestoreError;
-use super::roots::{Root, Roots, TABLESPACES};
-use crate::physical::ClusterPath;
-
-/// Files that are synced one by one; beyond that one `syncfs` is cheaper.
-const FEW: usize = 256;
+use super::roots::{Root, Roots};
 
 /// Syncs every file system that roots lie on. Blocks.
 pub(super) fn sync_roots(roots: &Roots) -> Result<(), ClusterRestoreError> {
@@ -53,47 +50,4 @@ fn sync_folder(root: &Root, folder: &Path) -> Result<(), ClusterRestoreError> {
         }
     };
     sync().map_err(ClusterRestoreError::io("sync", &root.path.join(folder)))
-}
-
-/// What a delta restore changed.
-#[derive(Debug, Default)]
-pub(super) struct Touched {
-    files: BTreeSet<ClusterPath>,
-    /// Folders by the number of their root.
-    folders: BTreeSet<(usize, PathBuf)>,
-}
-
-impl Touched {
-    /// Notes a file.
-    pub(super) fn add(&mut self, path: &ClusterPath) {
-        self.files.insert(path.clone());
-    }
-
-    /// Notes a folder in which something was removed.
-    pub(super) fn add_folder(&mut self, root: usize, folder: PathBuf) {
-        self.folders.insert((root, folder));
-    }
-
-    /// Makes all of it durable. Blocks.
-    pub(super) fn sync(&self, roots: &Roots) -> Result<(), ClusterRestoreError> {
-        if self.files.len() > FEW {
-            return sync_roots(roots);
-        }
-        let all: Vec<&Root> = roots.all().collect();
-        let mut folders = self.folders.clone();
-        for path in &self.files {
-            let Some((root, below)) = roots.place(path) else { continue };
-            let sync = || -> io::Result<()> {
-                let file = root.open_below(below, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())?;
-                Ok(rustix::fs::fsync(&file)?)
-            };
-            sync().map_err(ClusterRestoreError::io("sync", &root.path.join(below)))?;
-            let number = all.iter().position(|it| std::ptr::eq(*it, root)).unwrap_or_default();
-            folders.insert((number, below.parent().map(Path::to_owned).unwrap_or_default()));
-        }
-        folders.extend((0..all.len()).map(|number| (number, PathBuf::new())));
-        // The links to tablespaces are made anew each time.
-        folders.insert((0, PathBuf::from(TABLESPACES)));
-        folders.iter().try_for_each(|(root, folder)| sync_folder(all[*root], folder))
-    }
 }

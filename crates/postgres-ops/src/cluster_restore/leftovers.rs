@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::FileType;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::AtFlags;
 
@@ -57,12 +57,6 @@ impl Leftovers {
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         (self.files.len() + self.directories.len()) as u64
-    }
-
-    /// Where something is removed: number of the root, folder below it.
-    pub(super) fn folders(&self) -> impl Iterator<Item = (usize, PathBuf)> + '_ {
-        let all = self.files.iter().chain(&self.directories);
-        all.map(|(root, path)| (*root, Path::new(path).parent().map(Path::to_owned).unwrap_or_default()))
     }
 
     /// Removes them. Blocks.

@@ -9,7 +9,9 @@
 //! What is interrupted cannot be started and is completed by the same call ([`FilesPlan::apply`]). Nothing is written
 //! outside of the target and the directories that the plan names for tablespaces.
 
+mod ahead;
 mod apply;
+mod change;
 mod compare;
 mod configuration;
 mod durable;

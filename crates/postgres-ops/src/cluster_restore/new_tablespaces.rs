@@ -18,8 +18,8 @@ use crate::wal::{Lsn, Segment, SegmentSize, WalFile};
 use crate::wal_archive::{Fetched, WalArchive, WalArchiveError};
 use crate::wal_records::{Event, RecordReader};
 
-/// Segments fetched ahead; each takes its size in memory.
-const AHEAD: usize = 2;
+/// Bytes of segments that are fetched while one is read; one segment where that is more. Packs need memory meanwhile.
+const AHEAD: u64 = 16 << 20;
 
 /// A tablespace that recovery will make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,12 +78,11 @@ async fn find(
             Fetched::Absent => Err(WalArchiveError::Contradiction { file }),
         }
     };
-    let mut segments = stream::iter(files.collect::<Vec<_>>()).map(fetch).buffered(AHEAD).boxed();
+    let ahead = usize::try_from(AHEAD / size.bytes()).unwrap_or(1).max(1);
+    let mut segments = stream::iter(files.collect::<Vec<_>>()).map(fetch).buffered(ahead).boxed();
     let (mut reader, mut all) = (RecordReader::new(), Vec::new());
-    while let Some((file, content)) = segments.try_next().await? {
-        if reader.end().is_some() {
-            break;
-        }
+    let mut next = segments.try_next().await?;
+    while let Some((file, content)) = next.take() {
         let reading = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
             let read = reader.read_all(&content, &mut |span, record| {
@@ -93,11 +92,15 @@ async fn find(
             });
             (reader, found, read)
         });
-        let (read_on, found, read) =
-            reading.await.map_err(|error| CoreError::Internal { what: error.to_string() })?;
+        let (read, following) = tokio::join!(reading, segments.try_next());
+        let (read_on, found, read) = read.map_err(|error| CoreError::Internal { what: error.to_string() })?;
         read.map_err(|source| WalArchiveError::Content { file, source })?;
         reader = read_on;
         all.extend(found);
+        if reader.end().is_some() {
+            break;
+        }
+        next = following?;
     }
     let begin = plan.path.first().map_or(Lsn::default(), |stretch| stretch.from);
     all.retain(|it| it.at >= begin && it.at < plan.expected_end);

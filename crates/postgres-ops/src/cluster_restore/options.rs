@@ -16,7 +16,7 @@ pub struct ClusterRestoreOptions {
     pub delta: bool,
     /// Takes an old data directory of another cluster for that.
     pub other_cluster: bool,
-    /// Packs read at the same time; each takes about 14 MiB of memory. The number of cores by default, at least 2.
+    /// Packs read at the same time; each takes about 16 MiB of memory. The number of cores by default, at least 2.
     pub parallel: usize,
 }
 

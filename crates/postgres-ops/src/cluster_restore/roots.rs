@@ -143,9 +143,9 @@ impl Roots {
         self.open_file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode, "create")
     }
 
-    /// Opens a file to change it, or creates it.
+    /// Opens a file to compare and change it, or creates it.
     pub(super) fn open_to_change(&self, path: &ClusterPath, mode: u32) -> Result<File, ClusterRestoreError> {
-        self.open_file(path, OFlags::WRONLY | OFlags::CREATE, mode, "open")
+        self.open_file(path, OFlags::RDWR | OFlags::CREATE, mode, "open")
     }
 
     fn open_file(

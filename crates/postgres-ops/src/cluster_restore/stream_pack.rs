@@ -1,10 +1,13 @@
-//! One pack from its first byte to its last: blocks are written as they come by, each proven by its digest.
+//! One pack from its first byte to its last: blocks are written as they come by, each proven by its digest, while
+//! another thread unpacks the next ones.
 //!
 //! The stored bytes are checked too, by the reader, at the end. A block that is wrong is noticed before it is written, so
 //! what is on disk is right whatever happens next.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -14,14 +17,19 @@ use backstay_backup_core::progress::Progress;
 use rustix::fs::{Advice, Timespec, Timestamps};
 use tokio_util::sync::CancellationToken;
 
-use super::ClusterRestoreError;
+use super::ahead::{self, Blocks};
 use super::roots::Roots;
 use super::set_index::read_error;
 use super::work::{Block, FileWork, Need};
-use crate::physical::{BLOCK, BlockDigest};
+use super::{ClusterRestoreError, change};
+use crate::physical::BlockDigest;
 
-/// Files from this size on are sent on their way to the disk as soon as they are written, in bytes.
-const WRITE_BEHIND: u64 = 1 << 20;
+/// Bytes of a file that are sent on their way to the disk together, as soon as they are written.
+const WRITE_BEHIND: u64 = 16 << 20;
+/// What would be a bug: the end of a pack was proven, and a block of it was missing.
+const CUT_OFF: &str = "a pack had fewer blocks than its index";
+/// Smaller rests of files than this are left to the kernel, in bytes.
+const SMALL: u64 = 1 << 20;
 
 /// What every writer of files needs.
 #[derive(Clone)]
@@ -33,31 +41,52 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Reads the plain bytes of a pack to their end and writes what the files need. Blocks.
+    /// Reads the plain bytes of a pack to their end and writes what the files need, on two threads. Blocks.
     pub(super) fn stream(
         &self,
         object: &str,
-        mut plain: impl Read,
+        plain: impl Read + Send,
         files: &[FileWork],
     ) -> Result<(), ClusterRestoreError> {
-        let failed = |error| read_error(&self.set, error);
-        let mut buffer = vec![0; usize::try_from(BLOCK).expect("a block fits memory")];
-        let mut at = 0;
+        let (unpacking, blocks) = ahead::queue();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| unpacking.run(plain, files));
+            let written = self.write_files(object, files, blocks);
+            let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // Where unpacking failed, the writer only noticed that no more came.
+            read.map_err(|error| read_error(&self.set, error))?;
+            if written? { Ok(()) } else { Err(CoreError::Internal { what: CUT_OFF.to_owned() }.into()) }
+        })
+    }
+
+    /// False when blocks ended before files did.
+    fn write_files(
+        &self,
+        object: &str,
+        files: &[FileWork],
+        mut blocks: Blocks,
+    ) -> Result<bool, ClusterRestoreError> {
         for work in files {
             let file = self.open(work)?;
-            for block in work.blocks() {
+            // What was right already is not to leave memory: a server will want it.
+            let is_new = work.need == Need::All;
+            let mut sent = 0;
+            for block in work.blocks().filter(|block| block.needed) {
                 self.check_cancelled()?;
-                skip(&mut plain, block.at - at, &mut buffer).map_err(failed)?;
-                let content = &mut buffer[..block.length];
-                plain.read_exact(content).map_err(failed)?;
-                at = block.at + block.length as u64;
-                if block.needed {
-                    self.write(object, work, &file, &block, content)?;
+                let Some(content) = blocks.next(block.length) else { return Ok(false) };
+                self.write(object, work, &file, &block, content)?;
+                let end = block.offset + block.length as u64;
+                if is_new && end - sent >= WRITE_BEHIND {
+                    write_behind(&file, sent..end);
+                    sent = end;
                 }
             }
             self.close(work, &file)?;
+            if is_new && work.file.size - sent >= SMALL {
+                write_behind(&file, sent..work.file.size);
+            }
         }
-        skip(&mut plain, u64::MAX, &mut buffer).map_err(failed)
+        Ok(true)
     }
 
     pub(super) fn check_cancelled(&self) -> Result<(), ClusterRestoreError> {
@@ -87,8 +116,11 @@ impl Writer {
         content: &[u8],
     ) -> Result<(), ClusterRestoreError> {
         self.prove(object, work, block, content)?;
-        let failed = ClusterRestoreError::io("write", work.file.path.as_path());
-        file.write_all_at(content, block.offset).map_err(failed)?;
+        let written = match work.need {
+            Need::All => file.write_all_at(content, block.offset),
+            Need::Blocks(_) => change::write_pages(file, content, block.offset),
+        };
+        written.map_err(ClusterRestoreError::io("write", work.file.path.as_path()))?;
         self.progress.add_bytes(content.len() as u64);
         Ok(())
     }
@@ -118,13 +150,7 @@ impl Writer {
                 file.set_len(work.file.size)?;
             }
             let time = Timespec { tv_sec: work.file.modified, tv_nsec: 0 };
-            rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time })?;
-            if work.file.size >= WRITE_BEHIND {
-                // Dropping what is dirty is impossible; asking for it makes the kernel begin to write, so that the disk
-                // works while the next file is unpacked. Only advice: whether it is taken does not matter.
-                let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
-            }
-            Ok(())
+            Ok(rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time })?)
         };
         close().map_err(ClusterRestoreError::io("finish", work.file.path.as_path()))?;
         self.progress.add_items(1);
@@ -132,14 +158,9 @@ impl Writer {
     }
 }
 
-/// Reads so many bytes, or all that are left, and drops them.
-fn skip(plain: &mut impl Read, mut bytes: u64, buffer: &mut [u8]) -> io::Result<()> {
-    while bytes > 0 {
-        let wanted = usize::try_from(bytes).unwrap_or(usize::MAX).min(buffer.len());
-        match plain.read(&mut buffer[..wanted])? {
-            0 => break,
-            read => bytes -= read as u64,
-        }
-    }
-    Ok(())
+/// Makes the kernel begin to write what is dirty, so that the disk works while the next bytes are unpacked. The advice
+/// is to drop the range, which is impossible while it is being written. Whether it is taken does not matter.
+fn write_behind(file: &File, range: Range<u64>) {
+    let _ =
+        rustix::fs::fadvise(file, range.start, NonZeroU64::new(range.end - range.start), Advice::DontNeed);
 }

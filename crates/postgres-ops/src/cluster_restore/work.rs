@@ -83,6 +83,11 @@ pub(super) struct PackWork {
 }
 
 impl PackWork {
+    /// Bytes that are fetched for it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.files.iter().map(FileWork::bytes).sum()
+    }
+
     /// The same when some of it may have been written.
     pub(super) fn once_more(&self) -> Self {
         let again = |work: &FileWork| FileWork {
