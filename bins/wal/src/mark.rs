@@ -57,22 +57,15 @@ impl Mark {
     /// Its content.
     pub(crate) fn encode(&self) -> String {
         let Identity { device, inode, length, changed: (seconds, nanoseconds) } = self.file;
-        let mut text = format!(
+        checked_line(format!(
             "{FORM} {} {} {device} {inode} {length} {seconds} {nanoseconds} {:032x}",
             self.segment, self.system, self.xxh3
-        );
-        let check = xxh3_128(text.as_bytes());
-        let _ = writeln!(text, " {check:032x}");
-        text
+        ))
     }
 
     /// Reads a mark; `None` for anything that is none.
     pub(crate) fn decode(text: &str) -> Option<Self> {
-        let (body, check) = text.strip_suffix('\n')?.rsplit_once(' ')?;
-        if check != format!("{:032x}", xxh3_128(body.as_bytes())) {
-            return None;
-        }
-        let mut words = body.split(' ');
+        let mut words = whole_line(text)?.split(' ');
         if words.next()? != FORM {
             return None;
         }
@@ -96,6 +89,19 @@ impl Mark {
             self.segment == segment && self.system == system && self.file == Identity::of(&file.metadata()?);
         Ok(same && hash(file)? == self.xxh3)
     }
+}
+
+/// A line that ends with a digest of itself.
+pub(crate) fn checked_line(mut text: String) -> String {
+    let check = xxh3_128(text.as_bytes());
+    let _ = writeln!(text, " {check:032x}");
+    text
+}
+
+/// The line without its digest; `None` of one that is torn or was changed.
+pub(crate) fn whole_line(text: &str) -> Option<&str> {
+    let (body, check) = text.strip_suffix('\n')?.rsplit_once(' ')?;
+    (check == format!("{:032x}", xxh3_128(body.as_bytes()))).then_some(body)
 }
 
 /// XXH3-128 of what a reader gives.

@@ -3,10 +3,12 @@
 //! PostgreSQL takes 1 to 125 as "this is the end of the log": it stops replaying, promotes and reports success. So 1 is
 //! said only of what is proven to be absent, and every other trouble ends above 125, which stops recovery.
 
+mod kept;
 mod place;
 mod prefetch;
 mod prefetched;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,12 +16,12 @@ use backstay_backup_core::Class;
 use backstay_backup_core::config::{Config, Setting};
 use backstay_cli::{Arguments, Cancelled, Context, Ending, Exit, Failure, IdentityArgs, Opened};
 use backstay_postgres_ops::wal::{SystemId, WalError, WalFile};
-use backstay_postgres_ops::wal_archive::{Fetched, WalArchive, WalArchiveError};
-use bytes::Bytes;
+use backstay_postgres_ops::wal_archive::{FetchedFile, OpenTarget, WalArchive, WalArchiveError};
 use clap::Parser;
 use rand::RngExt as _;
 
 use crate::data_directory::DataDirectory;
+use place::Beside;
 use prefetched::Prefetched;
 
 /// What the usual exit codes are raised by.
@@ -180,8 +182,10 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
         None => None,
     };
     let asks_again = args.asks_again(&data);
-    let content = match ctx.stoppable(patiently(ctx, asks_again, file, system)).await? {
-        Ok(Some(content)) => content,
+    let beside = Beside::of(&args.path);
+    let wanted = Wanted { file, system, target: beside.target() };
+    let fetched = match ctx.stoppable(patiently(ctx, asks_again, &wanted)).await? {
+        Ok(Some(fetched)) => fetched,
         Ok(None) => return Ok(Exit::Absent),
         Err(failure) if asks_again && is_passing(&failure) => {
             tracing::warn!("the server will ask again: {}", failure.message());
@@ -189,10 +193,11 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
         }
         Err(failure) => return Err(failure),
     };
-    place::write(&args.path, &content)?;
+    let unable = |source| WalArchiveError::Target { file, source };
+    beside.publish().map_err(unable)?;
     drop(claim);
     if let Some(prefetched) = &prefetched {
-        prefetched.taken(content.len() as u64);
+        prefetched.taken(fetched.length);
     }
     Ok(Exit::Done)
 }
@@ -208,20 +213,30 @@ async fn waited_for(ctx: &Context, args: &Args, prefetched: Prefetched) -> bool 
 /// on its way while a later one has arrived.
 fn is_passing(failure: &Failure) -> bool {
     let error = failure.error().downcast_ref();
-    failure.class() == Class::Temporary || matches!(error, Some(WalArchiveError::Hole { .. }))
+    let is_temporary = failure.class() == Class::Temporary && !is_of_target(failure);
+    is_temporary || matches!(error, Some(WalArchiveError::Hole { .. }))
+}
+
+/// Whether the place to write to is what fails, which asking stores again does not help. One that is only busy is left by
+/// a call of a server that is gone, and soon free.
+fn is_of_target(failure: &Failure) -> bool {
+    let error = failure.error().downcast_ref();
+    matches!(error, Some(WalArchiveError::Target { source, .. }) if source.kind() != ErrorKind::ResourceBusy)
+}
+
+/// What is wanted, and where.
+struct Wanted {
+    file: WalFile,
+    system: SystemId,
+    target: OpenTarget,
 }
 
 /// Tries until it is there, or proven to be absent, or the time is over. A standby's server tries by itself.
-async fn patiently(
-    ctx: &Context,
-    asks_again: bool,
-    file: WalFile,
-    system: SystemId,
-) -> Result<Option<Bytes>, Failure> {
+async fn patiently(ctx: &Context, asks_again: bool, wanted: &Wanted) -> Result<Option<FetchedFile>, Failure> {
     let end = Instant::now() + ctx.config.wal.deadline.duration();
     let (mut pause, mut last) = (PAUSES.0, None);
     loop {
-        let failure = match tokio::time::timeout_at(end.into(), fetch(ctx, file, system)).await {
+        let failure = match tokio::time::timeout_at(end.into(), fetch(ctx, wanted)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(failure)) => failure,
             Err(_) => {
@@ -231,23 +246,25 @@ async fn patiently(
             }
         };
         let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-        if asks_again || failure.class() == Class::Internal || Instant::now() + jittered >= end {
+        let is_final = asks_again || failure.class() == Class::Internal || is_of_target(&failure);
+        if is_final || Instant::now() + jittered >= end {
             return Err(failure);
         }
-        tracing::warn!(%file, "tried again: {}", failure.message());
+        tracing::warn!(file = %wanted.file, "tried again: {}", failure.message());
         last = Some(failure);
         tokio::time::sleep(jittered).await;
         pause = (pause * 2).min(PAUSES.1);
     }
 }
 
-async fn fetch(ctx: &Context, file: WalFile, system: SystemId) -> Result<Option<Bytes>, Failure> {
+async fn fetch(ctx: &Context, wanted: &Wanted) -> Result<Option<FetchedFile>, Failure> {
+    let Wanted { file, system, target } = wanted;
     let identities = ctx.identities().await?;
     let Opened { repositories, unavailable, .. } = ctx.open_repositories().await?;
-    let archive = WalArchive::new(repositories, ctx.stanza().clone(), system);
-    match archive.fetch(file, &identities).await? {
-        Fetched::Content(content) => Ok(Some(content)),
-        Fetched::Absent => match unavailable.into_iter().next() {
+    let archive = WalArchive::new(repositories, ctx.stanza().clone(), *system);
+    match archive.fetch_file(*file, &identities, target).await? {
+        Some(fetched) => Ok(Some(fetched)),
+        None => match unavailable.into_iter().next() {
             None => Ok(None),
             // It may be there, and only there.
             Some(unasked) => {

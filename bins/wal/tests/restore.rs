@@ -1,4 +1,4 @@
-//! `restore-wal`: the exit codes, which decide whether a server stops or promotes with data missing; and prefetch.
+//! `restore-wal`: the exit codes, which decide whether a server stops or promotes with data missing.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use backstay_testkit::s3::{Effect, FaultRule, Faults};
 use support::bucket::Bucket;
-use support::{Stage, ended, eventually, segment, segment_name, sized};
+use support::{Stage, ended, segment, segment_name, sized};
 
 const SHORT: &[&str] = &["--no-prefetch", "--deadline", "3s"];
 
@@ -266,48 +266,4 @@ fn a_request_that_is_told_to_stop_ends_as_a_server_expects() {
     let pid = rustix::process::Pid::from_child(&call);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(call.wait().unwrap().code(), Some(143));
-}
-
-#[test]
-fn segments_are_fetched_ahead_verified_and_bounded() {
-    let mut stage = Stage::new();
-    stage.flags.extend(["--option".to_owned(), "wal.prefetch=4".to_owned()]);
-    for number in 3..20 {
-        stage.put(number, 7);
-        assert_eq!(stage.archive(&[&format!("pg_wal/{}", segment_name(number)), "--no-look-ahead"]).code, 0);
-    }
-    let target = stage.data().join("pg_wal/RECOVERYXLOG");
-    let prefetched = || {
-        let mut found: Vec<PathBuf> = stage.spooled("/get/");
-        found.retain(|path| path.file_name().unwrap().to_string_lossy().len() == 24 + 1 + 32);
-        found
-    };
-    assert_eq!(stage.restore(&segment_name(3), &[]).code, 0);
-    eventually("four are fetched", || prefetched().len() == 4);
-    fs::rename(stage.path("repository"), stage.path("away")).unwrap();
-    assert_eq!(stage.restore(&segment_name(4), &[]).code, 0);
-    assert_eq!(fs::read(&target).unwrap(), segment(1, 4, 7));
-    // What changed on the disk is not handed over.
-    let fifth =
-        prefetched().into_iter().find(|path| path.to_string_lossy().contains(&segment_name(5))).unwrap();
-    let mut bytes = fs::read(&fifth).unwrap();
-    bytes[5000] ^= 1;
-    fs::write(&fifth, bytes).unwrap();
-    assert_eq!(refused(&stage, 5, &["--deadline", "1s"]), 202);
-    fs::rename(stage.path("away"), stage.path("repository")).unwrap();
-    for number in 5..20 {
-        let ended = stage.restore(&segment_name(number), &[]);
-        assert_eq!(ended.code, 0, "{ended:?}");
-        assert_eq!(fs::read(&target).unwrap(), segment(1, number, 7));
-        // One that a call fetched by itself meanwhile is removed a moment later.
-        eventually("four at most", || prefetched().len() <= 4);
-    }
-    assert_eq!(refused(&stage, 20, &[]), 1);
-    // Absence is not remembered.
-    stage.put(20, 7);
-    assert_eq!(stage.push(20).code, 0);
-    assert_eq!(stage.restore(&segment_name(20), &[]).code, 0);
-    fs::remove_file(stage.data().join("postmaster.pid")).unwrap();
-    stage.wait_for_helpers();
-    assert_eq!(prefetched(), Vec::<PathBuf>::new(), "nothing stays behind a server that is gone");
 }

@@ -13,6 +13,9 @@
 //! is authenticated by the key inside, so a forged seal is noticed by whoever can read the content.
 
 mod frames;
+mod stream;
+
+pub use stream::{UnsealError, unseal_through};
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -293,10 +296,7 @@ pub fn unseal(stored: &[u8], identities: &Identities) -> Result<Vec<u8>, SealErr
     if !stored.starts_with(AGE) {
         return open_plain(stored, &seal);
     }
-    let opened = identities.decrypt(stored).map_err(|error| match error {
-        age::DecryptError::NoMatchingKeys => SealError::Key,
-        other => SealError::Damaged { problem: other.to_string() },
-    })?;
+    let opened = identities.decrypt(stored).map_err(key_or_damage)?;
     let mut plain = Vec::new();
     // What is inside is shorter than what is stored.
     opened.take(stored.len() as u64).read_to_end(&mut plain).map_err(damaged)?;
@@ -324,6 +324,13 @@ fn open_plain(plain: &[u8], seal: &Seal) -> Result<Vec<u8>, SealError> {
     }
     let problem = format!("{} bytes with digest {} were sealed", seal.length, seal.sha256);
     Err(SealError::Damaged { problem })
+}
+
+fn key_or_damage(error: age::DecryptError) -> SealError {
+    match error {
+        age::DecryptError::NoMatchingKeys => SealError::Key,
+        other => SealError::Damaged { problem: other.to_string() },
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]

@@ -13,7 +13,7 @@ use backstay_backup_core::Class;
 use backstay_backup_core::config::{Config, ConfigFile, DEFAULT_PATH};
 use clap::{Arg, ArgAction, Args as _, FromArgMatches as _};
 use indicatif::MultiProgress;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Arguments, CommonArgs, flags};
@@ -36,19 +36,20 @@ const STRAGGLERS: Duration = Duration::from_secs(2);
 /// The first SIGTERM, SIGINT or SIGHUP cancels [`Context::cancel`]; the action then has 30 seconds for an orderly end.
 /// A second signal, or the end of that time, drops it.
 pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>) -> ExitCode {
-    run_as(|ending| ending.exit().code(), |_, _| Ok(None), action)
+    ExitCode::from(ending(Builder::new_multi_thread(), |_, _| Ok(None), action).exit().code())
 }
 
 /// As [`run`], for a program with exit codes of its own, or one that is often done before there is much to start.
 ///
 /// `early` runs before logs, runtime and signals; with an exit it ends the program. `codes` turns every ending into a
-/// number: those of wrong arguments and of panics too.
+/// number: those of wrong arguments and of panics too. The action has one thread, and others for what blocks: a program
+/// that is started for every file has no time to start more.
 pub fn run_as<A: Arguments>(
     codes: impl Fn(&Ending) -> u8,
     early: impl FnOnce(&Config, &A) -> Result<Option<Exit>, Failure>,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> ExitCode {
-    ExitCode::from(codes(&ending(early, action)))
+    ExitCode::from(codes(&ending(Builder::new_current_thread(), early, action)))
 }
 
 /// How a program ended.
@@ -82,6 +83,7 @@ impl Ending {
 }
 
 fn ending<A: Arguments>(
+    runtime: Builder,
     early: impl FnOnce(&Config, &A) -> Result<Option<Exit>, Failure>,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> Ending {
@@ -95,7 +97,7 @@ fn ending<A: Arguments>(
         Err(error) => return refuse(&error, json),
     };
     let json = json || common.json;
-    match catch_unwind(AssertUnwindSafe(|| live(arguments, &common, early, action))) {
+    match catch_unwind(AssertUnwindSafe(|| live(runtime, (arguments, &common), early, action))) {
         Ok(Ok(exit)) => Ending::Returned(exit),
         Ok(Err(failure)) => {
             output::failure(&failure, json);
@@ -146,8 +148,8 @@ fn refuse(error: &clap::Error, json: bool) -> Ending {
 }
 
 fn live<A: Arguments>(
-    arguments: A,
-    common: &CommonArgs,
+    mut runtime: Builder,
+    (arguments, common): (A, &CommonArgs),
     early: impl FnOnce(&Config, &A) -> Result<Option<Exit>, Failure>,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
@@ -162,7 +164,8 @@ fn live<A: Arguments>(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = runtime()?;
+    let unable = |source| Failure::new(Class::Temporary, format!("cannot start the runtime: {source}"));
+    let runtime = runtime.enable_all().build().map_err(unable)?;
     let context = Context::new(loaded.config, environment, common);
     let ended = runtime.block_on(async {
         let drawing = Bars::start(&context.progress, &bars, !common.no_progress);
@@ -197,11 +200,6 @@ async fn until_stopped(
         _ = signals.next() => Err(Failure::cancelled()),
         () = tokio::time::sleep(ORDERLY_END) => Err(Failure::cancelled()),
     }
-}
-
-fn runtime() -> Result<Runtime, Failure> {
-    let unable = |source| Failure::new(Class::Temporary, format!("cannot start the runtime: {source}"));
-    Builder::new_multi_thread().enable_all().build().map_err(unable)
 }
 
 /// The variables that are text; others cannot be meant for us.

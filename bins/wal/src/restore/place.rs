@@ -1,47 +1,159 @@
 //! Gives a proven file its name, whole or not at all.
+//!
+//! A file is written beside its place, under a lock, so that a call that a killed server left behind never writes into the
+//! file of the next one. Its content is durable before it gets its name.
+//!
+//! The name is made durable too, but for the two that PostgreSQL uses itself: whatever has them is removed before the
+//! server asks, so nobody would ever look at one that survived a crash; and what it got it renames with `durable_rename`,
+//! which syncs file and folder. Other callers (`pg_rewind`, people, scripts) get everything.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use backstay_backup_core::Class;
-use backstay_cli::Failure;
+use backstay_postgres_ops::wal_archive::OpenTarget;
+use rustix::fs::OFlags;
 
 use super::folder_of;
 
-/// Writes content under a name: beside it first, so that the server never sees half a file.
-pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let written = write_beside(path, content).and_then(|temporary| publish(&temporary, path));
-    written.map_err(|error| {
-        let class = match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem => {
-                Class::Usage
-            }
-            _ => Class::Temporary,
-        };
-        Failure::new(class, format!("cannot write {}: {error}", path.display()))
-    })
+/// What PostgreSQL calls a file that it is about to take over.
+const TAKEN_OVER: [&str; 2] = ["RECOVERYXLOG", "RECOVERYHISTORY"];
+
+/// A file on its way to its name; removed if it does not get there.
+#[derive(Debug)]
+pub(super) struct Beside {
+    path: PathBuf,
+    temporary: PathBuf,
+    /// Whether the temporary file is ours.
+    opened: Arc<AtomicBool>,
 }
 
-fn write_beside(path: &Path, content: &[u8]) -> io::Result<PathBuf> {
-    let (temporary, mut file) = create_beside(path)?;
-    let written = file.write_all(content).and_then(|()| file.sync_all());
-    written.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
-    Ok(temporary)
+impl Beside {
+    /// The name is always the same, so that a crash leaves one behind at most.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".backstay");
+        Self { path: path.to_owned(), temporary: temporary.into(), opened: Arc::default() }
+    }
+
+    /// Opens it, empty.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ResourceBusy`] while another process writes it.
+    pub(super) fn open(&self) -> io::Result<File> {
+        open(&self.temporary, &self.opened)
+    }
+
+    /// Opens it as [`Beside::open`] does, from anywhere.
+    pub(super) fn target(&self) -> OpenTarget {
+        let (temporary, opened) = (self.temporary.clone(), self.opened.clone());
+        Arc::new(move || open(&temporary, &opened).map_err(|error| named(&temporary, &error)))
+    }
+
+    /// Gives it its name. Its content is durable already.
+    pub(super) fn publish(self) -> io::Result<()> {
+        publish(&self.temporary, &self.path).map_err(|error| named(&self.path, &error))?;
+        self.opened.store(false, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
-/// A new file beside `path`. The name is always the same, so that a crash leaves one behind at most.
-pub(super) fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".backstay");
-    let temporary = PathBuf::from(name);
-    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    Ok((temporary, file))
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if self.opened.load(Ordering::Relaxed) {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
 }
 
-/// Renames a durable file to its name, and makes the name durable.
+/// The same error, with the path that it is about.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+fn open(path: &Path, opened: &AtomicBool) -> io::Result<File> {
+    loop {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
+        // Where the file system has no locks we do without: a server makes one call at a time.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another restore-wal writes it"));
+        }
+        let facts = |found: &fs::Metadata| (found.dev(), found.ino());
+        match fs::symlink_metadata(path) {
+            Ok(found) if facts(&found) == facts(&file.metadata()?) => {}
+            // Whoever held the lock before gave it its name, or removed it.
+            Ok(_) => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        }
+        opened.store(true, Ordering::Relaxed);
+        file.set_len(0)?;
+        return Ok(file);
+    }
+}
+
+/// Renames a durable file to its name.
 pub(super) fn publish(from: &Path, path: &Path) -> io::Result<()> {
     fs::rename(from, path)?;
+    if TAKEN_OVER.iter().any(|name| path.file_name().is_some_and(|found| found == *name)) {
+        return Ok(());
+    }
     File::open(folder_of(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_does_not_get_its_name_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let beside = Beside::of(&path);
+        beside.open().unwrap().write_all(b"half").unwrap();
+        drop(beside);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let beside = Beside::of(&path);
+        beside.open().unwrap().write_all(b"whole").unwrap();
+        beside.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nobody_writes_into_the_file_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let (first, second) = (Beside::of(&path), Beside::of(&path));
+        let mut writing = first.open().unwrap();
+        writing.write_all(b"first").unwrap();
+        assert_eq!(second.open().unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        // Who could not open it does not remove it either.
+        drop(second);
+        first.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        let third = Beside::of(&path);
+        third.open().unwrap().write_all(b"third").unwrap();
+        writing.write_all(b" goes on").unwrap();
+        third.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"third");
+    }
+
+    #[test]
+    fn what_a_crash_left_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        fs::write(folder.path().join("x.backstay"), "longer than what comes").unwrap();
+        let beside = Beside::of(&path);
+        beside.open().unwrap().write_all(b"short").unwrap();
+        beside.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"short");
+    }
 }

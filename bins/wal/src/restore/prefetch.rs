@@ -6,21 +6,22 @@
 //! server's own call then meets the same failure and tells about it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstay_backup_core::Error as CoreError;
 use backstay_backup_core::encryption::Identities;
 use backstay_cli::{Context, Exit, Failure};
-use backstay_postgres_ops::wal::{Segment, SegmentSize, WalFile};
-use backstay_postgres_ops::wal_archive::{WalArchive, WalArchiveError};
-use bytes::Bytes;
+use backstay_postgres_ops::wal::{Segment, SegmentSize, SystemId, WalFile};
+use backstay_postgres_ops::wal_archive::{FetchedFile, OpenTarget, WalArchive, WalArchiveError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use xxhash_rust::xxh3::xxh3_128;
 
-use super::prefetched::{LOCK, Prefetched, at, claim_of, name, parse};
+use super::kept::Kept;
+use super::prefetched::{LOCK, Prefetched, at, claim_of};
 use crate::claim::Claim;
 use crate::data_directory::DataDirectory;
 use crate::helper;
@@ -47,7 +48,7 @@ pub(super) async fn run(ctx: &Context, prefetched: Prefetched, data: DataDirecto
         bytes: wal.prefetch_size.bytes(),
         in_flight: usize::try_from(wal.in_flight).unwrap_or(1),
     };
-    Prefetcher { spool, data, archive, identities, limits }.run().await
+    Prefetcher { spool, system, data, archive, identities, limits }.run().await
 }
 
 struct Limits {
@@ -61,6 +62,7 @@ struct Limits {
 
 struct Prefetcher {
     spool: Spool,
+    system: SystemId,
     data: DataDirectory,
     archive: WalArchive,
     identities: Identities,
@@ -83,28 +85,31 @@ impl Prefetcher {
         let (mut busy, mut failed) = (BTreeSet::new(), false);
         // Taken by a call, and the first one that the archive does not have.
         let (mut passed, mut end) = (BTreeSet::new(), None::<Segment>);
-        let (mut asked, mut moved) = (None, Instant::now());
+        let (mut asked, mut moved, mut changed) = (None, Instant::now(), true);
         loop {
             let now = at(&self.spool);
             if now != asked {
                 // Whatever was absent or taken a moment ago is asked for anew.
-                (asked, moved) = (now, Instant::now());
+                (asked, moved, changed) = (now, Instant::now(), true);
                 passed.clear();
                 end = None;
                 self.tidy(&self.window(asked));
             }
-            let mut wanted = self.window(asked);
-            wanted.retain(|segment| end.is_none_or(|end| *segment < end));
-            let kept = self.kept();
-            wanted.retain(|it| !busy.contains(it) && !passed.contains(it) && !kept.contains(it));
-            let room = self.limits.in_flight.saturating_sub(running.len());
-            for segment in wanted.into_iter().take(room) {
-                busy.insert(segment);
-                let (spool, archive) = (self.spool.clone(), self.archive.clone());
-                running.push(fetch(spool, archive, self.identities.clone(), segment));
+            // The spool is looked through only when there may be something new in it.
+            if std::mem::take(&mut changed) {
+                let mut wanted = self.window(asked);
+                let kept = self.kept();
+                wanted.retain(|segment| end.is_none_or(|end| *segment < end));
+                wanted.retain(|it| !busy.contains(it) && !passed.contains(it) && !kept.contains(it));
+                let room = self.limits.in_flight.saturating_sub(running.len());
+                for segment in wanted.into_iter().take(room) {
+                    busy.insert(segment);
+                    running.push(fetch(self.work(segment)));
+                }
             }
             tokio::select! {
                 Some((segment, outcome)) = running.next(), if !running.is_empty() => {
+                    changed = true;
                     busy.remove(&segment);
                     match outcome {
                         // The server may have got it elsewhere meanwhile.
@@ -128,10 +133,21 @@ impl Prefetcher {
         Ok(Exit::Done)
     }
 
-    /// The segments that are there.
+    /// The segments that are there, with their marks.
     fn kept(&self) -> BTreeSet<Segment> {
-        let names = self.spool.names().unwrap_or_default();
-        names.iter().filter_map(|name| parse(name)).map(|(segment, _)| segment).collect()
+        let names: BTreeSet<String> = self.spool.names().unwrap_or_default().into_iter().collect();
+        let marked = names.iter().filter_map(|name| Kept::parse_name(name));
+        marked.filter(|segment| names.contains(&segment.to_string())).collect()
+    }
+
+    fn work(&self, segment: Segment) -> Work {
+        Work {
+            segment,
+            spool: self.spool.clone(),
+            system: self.system,
+            archive: self.archive.clone(),
+            identities: self.identities.clone(),
+        }
     }
 
     /// The segments to have, in order.
@@ -146,27 +162,33 @@ impl Prefetcher {
         window
     }
 
-    /// Removes what is not in the window.
+    /// Removes what is not in the window, and what is not whole.
     fn tidy(&self, window: &[Segment]) {
+        let kept = self.kept();
         for name in self.spool.names().unwrap_or_default() {
             let segment = name.trim_start_matches('.').split('.').next().unwrap_or_default();
             let Ok(segment) = segment.parse::<Segment>() else { continue };
-            let path = self.spool.file(&name);
-            let is_of_use = window.contains(&segment) && parse(&name).is_some();
+            let is_whole = name == segment.to_string() || name == Kept::name(segment);
+            let is_of_use = is_whole && window.contains(&segment) && kept.contains(&segment);
             if !is_of_use && !Claim::is_held(&claim_of(&self.spool, segment)) {
-                let _ = fs::remove_file(path);
+                let _ = fs::remove_file(self.spool.file(&name));
             }
         }
     }
 }
 
-async fn fetch(
+/// One segment to fetch.
+struct Work {
+    segment: Segment,
     spool: Spool,
+    system: SystemId,
     archive: WalArchive,
     identities: Identities,
-    segment: Segment,
-) -> (Segment, Outcome) {
-    let outcome = match fetch_claimed(&spool, &archive, &identities, segment).await {
+}
+
+async fn fetch(work: Work) -> (Segment, Outcome) {
+    let segment = work.segment;
+    let outcome = match fetch_claimed(work).await {
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(%segment, %error, "not fetched ahead");
@@ -176,38 +198,45 @@ async fn fetch(
     (segment, outcome)
 }
 
-async fn fetch_claimed(
-    spool: &Spool,
-    archive: &WalArchive,
-    identities: &Identities,
-    segment: Segment,
-) -> Result<Outcome, WalArchiveError> {
+async fn fetch_claimed(work: Work) -> Result<Outcome, WalArchiveError> {
+    let Work { segment, spool, system, archive, identities } = work;
     let local = |source| CoreError::Source { object: segment.to_string(), source };
-    let Some(claim) = Claim::take(&claim_of(spool, segment)).map_err(local)? else {
+    let Some(claim) = Claim::take(&claim_of(&spool, segment)).map_err(local)? else {
         return Ok(Outcome::Passed);
     };
     // A call may have fetched it since the window was looked at.
-    if at(spool).is_some_and(|(asked, _)| asked >= segment && asked.timeline() == segment.timeline()) {
+    if at(&spool).is_some_and(|(asked, _)| asked >= segment && asked.timeline() == segment.timeline()) {
         return Ok(Outcome::Passed);
     }
-    let Some(content) = archive.find(WalFile::Segment(segment), identities).await? else {
+    let temporary = spool.file(&format!(".{segment}.{}", std::process::id()));
+    let path = temporary.clone();
+    let target: OpenTarget = Arc::new(move || fs::File::create(&path));
+    let fetched = archive.find_file(WalFile::Segment(segment), &identities, &target).await;
+    let Some(fetched) = fetched.inspect_err(|_| drop(fs::remove_file(&temporary)))? else {
         return Ok(Outcome::Absent);
     };
-    let spool = spool.clone();
-    let keeping = tokio::task::spawn_blocking(move || keep(&spool, segment, &content));
+    let keeping = tokio::task::spawn_blocking(move || keep(&spool, segment, system, &fetched, &temporary));
     let kept = keeping.await.map_err(io::Error::other).and_then(|kept| kept);
     kept.map_err(local)?;
     drop(claim);
     Ok(Outcome::Fetched)
 }
 
-/// Writes a proven segment into the spool: durable first, then under the name that promises its content.
-fn keep(spool: &Spool, segment: Segment, content: &Bytes) -> io::Result<()> {
-    let temporary = spool.file(&format!(".{segment}.{}", std::process::id()));
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(content)?;
-        file.sync_all()
-    });
-    written.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
-    fs::rename(&temporary, spool.file(&name(segment, xxh3_128(content))))
+/// Gives a proven and durable segment its name in the spool, and marks it. A mark of an earlier file goes first, so that
+/// nobody compares the two.
+fn keep(
+    spool: &Spool,
+    segment: Segment,
+    system: SystemId,
+    fetched: &FetchedFile,
+    temporary: &Path,
+) -> io::Result<()> {
+    let mark = Kept::name(segment);
+    match fs::remove_file(spool.file(&mark)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(temporary, spool.file(&segment.to_string()))?;
+    // A rename is a change: only what the file system says now will still be so when the server asks.
+    spool.write(&mark, &Kept::new(segment, system, &fetched.file.metadata()?).encode())
 }

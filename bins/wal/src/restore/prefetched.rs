@@ -1,19 +1,20 @@
 //! Segments that were fetched ahead, as a call sees them.
 //!
-//! A file in the spool is called `<segment>.<XXH3-128 of its content>` and got that name after its content was proven
-//! and durable. It is verified once more, byte by byte, before the server gets it. What an archive holds never changes,
-//! so what was fetched is never out of date; that something is absent is never remembered.
+//! A segment lies in the spool under its name, beside a mark ([`Kept`]) that was written after its content was proven and
+//! durable. A call hands over what the mark fits, and nothing else. What an archive holds never changes, so what was
+//! fetched is never out of date; that something is absent is never remembered.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backstay_backup_core::config::Config;
-use backstay_postgres_ops::wal::{Segment, SegmentHeader, SegmentSize, SystemId};
-use xxhash_rust::xxh3::Xxh3;
+use backstay_postgres_ops::wal::{HEADER_LENGTH, Segment, SegmentHeader, SegmentSize, SystemId};
 
-use super::place;
+use super::kept::Kept;
+use super::place::{self, Beside};
 use crate::claim::Claim;
 use crate::data_directory::DataDirectory;
 use crate::spool::Spool;
@@ -27,8 +28,6 @@ const AT: &str = "at";
 const LOOK: Duration = Duration::from_millis(1);
 /// How long a helper has to notice what the server asks for.
 const NOTICE: Duration = Duration::from_millis(30);
-/// Bytes that are read and hashed at a time: small enough for a processor's cache.
-const AT_ONCE: usize = 256 << 10;
 
 /// The spool of a server's recovery, and the segment of this call.
 #[derive(Clone, Debug)]
@@ -78,53 +77,52 @@ impl Prefetched {
 
     /// Length of the segment that is now in its place; `None` when there is none that is good.
     fn hand_over(&self, path: &Path) -> Option<u64> {
-        let (file, digest) = find(&self.spool, self.segment)?;
-        match self.verify(&file, digest, io::sink()) {
-            Ok(length) => match place::publish(&file, path) {
-                Ok(()) => Some(length),
-                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                    self.copy_over(&file, digest, path).ok()
-                }
-                Err(_) => None,
-            },
+        let mark = self.spool.file(&Kept::name(self.segment));
+        let mark = Kept::decode(&fs::read_to_string(mark).ok()?)?;
+        let from = self.spool.file(&self.segment.to_string());
+        let file = File::open(&from).ok()?;
+        let length = match self.prove(&mark, &file) {
+            Ok(length) => length,
             Err(error) => {
                 tracing::warn!(%error, "a segment fetched ahead is fetched again");
-                let _ = fs::remove_file(&file);
-                None
+                let _ = fs::remove_file(&from);
+                return None;
             }
-        }
+        };
+        let placed = match place::publish(&from, path) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                self.copy_over(&mark, file, &from, path)
+            }
+            placed => placed,
+        };
+        placed.ok().map(|()| length)
     }
 
-    /// Another file system than the server's: what is copied is verified as it is read.
-    fn copy_over(&self, file: &Path, digest: u128, path: &Path) -> io::Result<u64> {
-        let (temporary, mut output) = place::create_beside(path)?;
-        let copied = self.verify(file, digest, &mut output);
-        let copied = copied.and_then(|length| output.sync_all().map(|()| length));
-        let length = copied.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
-        place::publish(&temporary, path)?;
-        let _ = fs::remove_file(file);
+    /// Length of a file that is the segment, as the mark and its own header say.
+    fn prove(&self, mark: &Kept, file: &File) -> io::Result<u64> {
+        if !mark.fits(self.segment, self.system, file)? {
+            return Err(io::Error::other("it was changed, or exchanged"));
+        }
+        let mut beginning = [0; HEADER_LENGTH];
+        file.read_exact_at(&mut beginning, 0)?;
+        let length = file.metadata()?.len();
+        let header = SegmentHeader::parse(&beginning).map_err(io::Error::other)?;
+        header.check(self.segment, length, self.system).map_err(io::Error::other)?;
         Ok(length)
     }
 
-    /// Reads a file that should be the segment, and gives it on.
-    fn verify(&self, file: &Path, digest: u128, mut output: impl Write) -> io::Result<u64> {
-        let mut input = File::open(file)?;
-        let length = input.metadata()?.len();
-        let (mut hasher, mut buffer, mut first) = (Xxh3::new(), vec![0; AT_ONCE], true);
-        loop {
-            let read = input.read(&mut buffer)?;
-            if first {
-                let header = SegmentHeader::parse(&buffer[..read]).map_err(io::Error::other)?;
-                header.check(self.segment, length, self.system).map_err(io::Error::other)?;
-                first = false;
-            }
-            if read == 0 {
-                break;
-            }
-            hasher.update(&buffer[..read]);
-            output.write_all(&buffer[..read])?;
+    /// Another file system than the server's: what did not change until its end was read is what was marked.
+    fn copy_over(&self, mark: &Kept, mut file: File, from: &Path, path: &Path) -> io::Result<()> {
+        let beside = Beside::of(path);
+        let mut output = beside.open()?;
+        let copied = io::copy(&mut file, &mut output)?;
+        if copied != self.prove(mark, &file)? {
+            return Err(io::Error::other("it became shorter"));
         }
-        if hasher.digest128() == digest { Ok(length) } else { Err(io::Error::other("its content changed")) }
+        output.sync_all()?;
+        beside.publish()?;
+        let _ = fs::remove_file(from);
+        Ok(())
     }
 
     /// Tells others that this call fetches the segment.
@@ -149,27 +147,6 @@ pub(super) fn at(spool: &Spool) -> Option<(Segment, SegmentSize)> {
     let text = fs::read_to_string(spool.file(AT)).ok()?;
     let (segment, size) = text.strip_suffix('\n')?.split_once(' ')?;
     Some((segment.parse().ok()?, SegmentSize::new(size.parse().ok()?).ok()?))
-}
-
-/// A segment in the spool, and the digest that it should have.
-pub(super) fn find(spool: &Spool, segment: Segment) -> Option<(PathBuf, u128)> {
-    let names = spool.names().ok()?;
-    names.iter().find_map(|name| match parse(name) {
-        Some((found, digest)) if found == segment => Some((spool.file(name), digest)),
-        _ => None,
-    })
-}
-
-/// The name of a segment with this digest.
-pub(super) fn name(segment: Segment, digest: u128) -> String {
-    format!("{segment}.{digest:032x}")
-}
-
-/// Segment and digest of a name in the spool.
-pub(super) fn parse(name: &str) -> Option<(Segment, u128)> {
-    let (segment, digest) = name.split_once('.')?;
-    let is_digest = digest.len() == 32 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    Some((segment.parse().ok()?, u128::from_str_radix(digest, 16).ok().filter(|_| is_digest)?))
 }
 
 /// The file whose lock says who fetches a segment.

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
 pub const SYSTEM: u64 = 7_301_234_567_890_123_456;
 pub const MIB: usize = 1 << 20;
 
@@ -205,15 +208,7 @@ pub fn segment(timeline: u32, number: u64, filling: u8) -> Vec<u8> {
 }
 
 pub fn sized(timeline: u32, number: u64, filling: u8, size: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size);
-    bytes.extend(0xD110u16.to_le_bytes());
-    bytes.extend(2u16.to_le_bytes());
-    bytes.extend(timeline.to_le_bytes());
-    bytes.extend((number * size as u64).to_le_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend(SYSTEM.to_le_bytes());
-    bytes.extend((size as u32).to_le_bytes());
-    bytes.extend(8192u32.to_le_bytes());
+    let mut bytes = header(timeline, number, size);
     let mut state = (number << 8) | u64::from(filling) | 1;
     while bytes.len() < size {
         state ^= state << 13;
@@ -223,6 +218,28 @@ pub fn sized(timeline: u32, number: u64, filling: u8, size: usize) -> Vec<u8> {
         bytes.extend([filling; 8]);
     }
     bytes.truncate(size);
+    bytes
+}
+
+/// A segment of timeline 1 that zstd makes no shorter.
+pub fn incompressible(number: u64, size: usize) -> Vec<u8> {
+    let mut bytes = header(1, number, size);
+    let begin = bytes.len();
+    bytes.resize(size, 0);
+    StdRng::seed_from_u64(number).fill(&mut bytes[begin..]);
+    bytes
+}
+
+fn header(timeline: u32, number: u64, size: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size);
+    bytes.extend(0xD110u16.to_le_bytes());
+    bytes.extend(2u16.to_le_bytes());
+    bytes.extend(timeline.to_le_bytes());
+    bytes.extend((number * size as u64).to_le_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend(SYSTEM.to_le_bytes());
+    bytes.extend((size as u32).to_le_bytes());
+    bytes.extend(8192u32.to_le_bytes());
     bytes
 }
 

@@ -20,6 +20,32 @@ fn content() -> Vec<u8> {
     (0u32..700_000).flat_map(|n| (n / 3).to_le_bytes()).collect()
 }
 
+/// What comes out, which is the same whether the object is in memory or arrives in pieces.
+fn open(stored: &[u8], identities: &Identities) -> Result<Vec<u8>, SealError> {
+    let whole = unseal(stored, identities);
+    let mut content = Vec::new();
+    let streamed = unseal_through(Pieces(stored), identities, 1 << 30, &mut content);
+    match (&whole, streamed) {
+        (Ok(whole), Ok(seal)) => assert_eq!((seal, &content), (Seal::of(whole), whole)),
+        (Err(SealError::Key), Err(UnsealError::Object(SealError::Key))) => {}
+        (Err(_), Err(UnsealError::Object(_))) => {}
+        (whole, streamed) => panic!("{whole:?} and {streamed:?}"),
+    }
+    whole
+}
+
+/// Gives a few bytes at a time, or many.
+struct Pieces<'a>(&'a [u8]);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = [1, 47, 48, 49, 70_000][self.0.len() % 5].min(self.0.len()).min(buffer.len());
+        buffer[..length].copy_from_slice(&self.0[..length]);
+        self.0 = &self.0[length..];
+        Ok(length)
+    }
+}
+
 #[test]
 fn what_was_sealed_comes_back_with_and_without_encryption() {
     let (identities, recipients, _) = pair();
@@ -28,7 +54,7 @@ fn what_was_sealed_comes_back_with_and_without_encryption() {
             let (sealed, stored) = seal(&content, 3, &recipients).unwrap();
             assert_eq!(Seal::read(&stored[..stored.len().min(SEAL_WITHIN as usize)]).unwrap(), sealed);
             assert_eq!(sealed, Seal::of(&content));
-            assert_eq!(unseal(&stored, &identities).unwrap(), content);
+            assert_eq!(open(&stored, &identities).unwrap(), content);
         }
     }
 }
@@ -48,7 +74,7 @@ fn one_pass_and_two_passes_store_the_same_whatever_the_number_of_threads() {
         assert_eq!(streamed, expected, "{threads} threads");
         let mut encrypted = Vec::new();
         seal_through(sealed, &content[..], &options.recipients(recipients.clone()), &mut encrypted).unwrap();
-        assert_eq!(unseal(&encrypted, &identities).unwrap(), content);
+        assert_eq!(open(&encrypted, &identities).unwrap(), content);
     }
 }
 
@@ -60,7 +86,7 @@ fn content_that_changes_between_two_readings_is_never_sealed() {
     let mut stored = Vec::new();
     let options = SealOptions::default().threads(2);
     assert!(seal_through(sealed, &content[..], &options, &mut stored).is_err());
-    assert!(unseal(&stored, &Identities::none()).is_err());
+    assert!(open(&stored, &Identities::none()).is_err());
 }
 
 #[test]
@@ -92,7 +118,7 @@ fn without_its_key_only_the_seal_can_be_read() {
     let ((_, recipients, _), (other, _, _)) = (pair(), pair());
     let (_, stored) = seal(b"content", 3, &recipients).unwrap();
     for identities in [Identities::none(), other] {
-        assert!(matches!(unseal(&stored, &identities), Err(SealError::Key)));
+        assert!(matches!(open(&stored, &identities), Err(SealError::Key)));
     }
 }
 
@@ -104,7 +130,7 @@ fn every_flipped_bit_is_noticed() {
         for bit in 0..stored.len() * 8 {
             let mut flipped = stored.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(unseal(&flipped, &identities).is_err(), "bit {bit} of {}", stored.len() * 8);
+            assert!(open(&flipped, &identities).is_err(), "bit {bit} of {}", stored.len() * 8);
         }
     }
 }
@@ -113,7 +139,7 @@ fn every_flipped_bit_is_noticed() {
 fn every_truncation_is_noticed() {
     let (_, stored) = seal(&content()[..5000], 3, &Recipients::none()).unwrap();
     for length in 0..stored.len() {
-        assert!(unseal(&stored[..length], &Identities::none()).is_err(), "{length}");
+        assert!(open(&stored[..length], &Identities::none()).is_err(), "{length}");
     }
 }
 
@@ -122,8 +148,45 @@ fn a_bomb_does_not_explode() {
     let mut stored = Seal::of(b"small").frame();
     stored.extend(Compressors::new(3).zstd(&vec![0; 64 << 20]).unwrap().iter());
     stored.extend(end_frame(&Sha256Hex::of(&stored).0));
-    let refused = unseal(&stored, &Identities::none());
+    let refused = open(&stored, &Identities::none());
     assert!(matches!(refused, Err(SealError::Damaged { problem }) if problem.contains("were sealed")));
+}
+
+#[test]
+fn a_forged_length_is_refused_before_anything_is_written() {
+    let mut stored = seal(&content(), 3, &Recipients::none()).unwrap().1.to_vec();
+    stored[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
+    let mut written = Vec::new();
+    let refused = unseal_through(&stored[..], &Identities::none(), 1 << 30, &mut written);
+    assert!(matches!(refused, Err(UnsealError::Object(SealError::Damaged { .. }))), "{refused:?}");
+    assert_eq!(written.len(), 0);
+}
+
+#[test]
+fn trouble_at_either_end_is_not_taken_for_damage() {
+    struct Broken<'a>(Pieces<'a>);
+    impl Read for Broken<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(io::Error::other("worn out")),
+                read => Ok(read),
+            }
+        }
+    }
+    let (identities, recipients, _) = pair();
+    for recipients in [Recipients::none(), recipients] {
+        let (_, stored) = seal(&content(), 3, &recipients).unwrap();
+        for length in [0, 100, 400, stored.len() / 2, stored.len()] {
+            let input = Broken(Pieces(&stored[..length]));
+            let refused = unseal_through(input, &identities, 1 << 30, &mut io::sink());
+            let told =
+                matches!(&refused, Err(UnsealError::Input { source }) if source.to_string() == "worn out");
+            assert!(told, "{length}: {refused:?}");
+        }
+        let mut room = [0; 1_000_000];
+        let refused = unseal_through(&stored[..], &identities, 1 << 30, &mut &mut room[..]);
+        assert!(matches!(refused, Err(UnsealError::Output { .. })), "{refused:?}");
+    }
 }
 
 #[test]
@@ -156,6 +219,6 @@ proptest! {
     #[test]
     fn any_bytes_are_opened_or_refused(bytes: Vec<u8>, age: bool) {
         let beginning = if age { AGE } else { &[][..] };
-        let _ = unseal(&[beginning, &bytes].concat(), &Identities::none());
+        let _ = open(&[beginning, &bytes].concat(), &Identities::none());
     }
 }

@@ -12,16 +12,16 @@ use futures::TryStreamExt;
 
 use super::absence::{Found, later, may_continue};
 use super::push::beginning;
-use super::{Fetched, WalArchive, WalArchiveError};
+use super::{WalArchive, WalArchiveError};
 use crate::wal::{Segment, SegmentSize, Timeline, TimelineHistory, WalFile};
 
 impl WalArchive {
-    /// [`Fetched::Absent`], or why that cannot be said of a file that no repository handed out.
+    /// Whether a file that no repository handed out is absent, or else why that cannot be said.
     pub(super) async fn prove_absence(
         &self,
         file: WalFile,
         identities: &Identities,
-    ) -> Result<Fetched, WalArchiveError> {
+    ) -> Result<(), WalArchiveError> {
         let found = match file {
             WalFile::Segment(wanted) => self.segments_after(wanted, identities).await?,
             WalFile::History(wanted) => {
@@ -33,7 +33,7 @@ impl WalArchive {
         match later(file, &found) {
             Some(itself) if itself == file => Err(WalArchiveError::Contradiction { file }),
             Some(later) => Err(WalArchiveError::Hole { file, later }),
-            None if self.is_known().await? => Ok(Fetched::Absent),
+            None if self.is_known().await? => Ok(()),
             None => Err(WalArchiveError::Unknown { system: self.system(), stanza: self.stanza().clone() }),
         }
     }

@@ -1,3 +1,5 @@
+use std::io::{self, ErrorKind};
+
 use backstay_backup_core::error::Classified;
 use backstay_backup_core::id::Stanza;
 use backstay_backup_core::manifest::ManifestError;
@@ -90,6 +92,14 @@ pub enum WalArchiveError {
         /// What is wrong with it.
         source: ManifestError,
     },
+    /// What was fetched cannot be written where it is wanted.
+    #[error("cannot write {file}")]
+    Target {
+        /// Its name.
+        file: WalFile,
+        /// What the file system says.
+        source: io::Error,
+    },
     /// A repository failed, or too few took the file.
     #[error(transparent)]
     Repository(#[from] CoreError),
@@ -108,6 +118,12 @@ impl Classified for WalArchiveError {
             Self::Content { .. } | Self::Damaged { .. } | Self::Hole { .. } | Self::Registration { .. } => {
                 Class::Data
             }
+            Self::Target { source, .. } => match source.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::ReadOnlyFilesystem => {
+                    Class::Usage
+                }
+                _ => Class::Temporary,
+            },
             Self::Contradiction { .. } => Class::Temporary,
             Self::Repository(error) => error.class(),
         }
@@ -146,6 +162,7 @@ impl Classified for WalArchiveError {
             Self::Content { .. }
             | Self::Damaged { .. }
             | Self::Contradiction { .. }
+            | Self::Target { .. }
             | Self::Registration { .. } => None,
         }
     }

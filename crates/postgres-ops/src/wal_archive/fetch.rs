@@ -3,6 +3,7 @@ use backstay_backup_core::encryption::Identities;
 use backstay_backup_core::key::Key;
 use backstay_backup_core::repository::Repository;
 use backstay_backup_core::sealed::{SealError, unseal};
+use backstay_backup_core::store::GetResult;
 use bytes::Bytes;
 use futures::TryStreamExt;
 
@@ -31,7 +32,7 @@ impl WalArchive {
     pub async fn fetch(&self, file: WalFile, identities: &Identities) -> Result<Fetched, WalArchiveError> {
         match self.find(file, identities).await? {
             Some(content) => Ok(Fetched::Content(content)),
-            None => self.prove_absence(file, identities).await,
+            None => self.prove_absence(file, identities).await.map(|()| Fetched::Absent),
         }
     }
 
@@ -46,18 +47,15 @@ impl WalArchive {
         identities: &Identities,
     ) -> Result<Option<Bytes>, WalArchiveError> {
         let key = self.key(file)?;
-        let mut problem = None;
+        let mut skipped = Skipped::of(file);
         for repository in self.repositories().members() {
             match self.read(repository, &key, file, identities).await {
                 Ok(Some(content)) => return Ok(Some(content)),
                 Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(repository = repository.name(), %file, %error, "WAL copy skipped");
-                    problem.get_or_insert(error);
-                }
+                Err(error) => skipped.add(repository, error),
             }
         }
-        problem.map_or(Ok(None), Err)
+        skipped.none()
     }
 
     /// One copy; `None` when this repository proved that it has none.
@@ -82,18 +80,49 @@ impl WalArchive {
     }
 }
 
-async fn read_object(repository: &Repository, key: &Key) -> Result<Option<Bytes>, WalArchiveError> {
-    let failed = |source| WalArchiveError::from(repository.failed("read WAL", source));
-    let mut result = match repository.store().get(key, None).await {
+/// Copies that could not be used.
+pub(super) struct Skipped {
+    file: WalFile,
+    first: Option<WalArchiveError>,
+}
+
+impl Skipped {
+    pub(super) fn of(file: WalFile) -> Self {
+        Self { file, first: None }
+    }
+
+    pub(super) fn add(&mut self, repository: &Repository, error: WalArchiveError) {
+        tracing::warn!(repository = repository.name(), file = %self.file, %error, "WAL copy skipped");
+        self.first.get_or_insert(error);
+    }
+
+    /// That there is none, where every repository said so, or else why there may be one.
+    pub(super) fn none<T>(self) -> Result<Option<T>, WalArchiveError> {
+        self.first.map_or(Ok(None), Err)
+    }
+}
+
+/// Opens what a repository has; `None` when it proved that it has nothing.
+pub(super) async fn open_object(
+    repository: &Repository,
+    key: &Key,
+) -> Result<Option<GetResult>, WalArchiveError> {
+    let opened = match repository.store().get(key, None).await {
         Err(error) if error.is_absent() => return Ok(None),
-        result => result.map_err(failed)?,
+        opened => opened.map_err(|source| repository.failed("read WAL", source))?,
     };
-    let size = result.meta.size;
+    let size = opened.meta.size;
     if size > MAX_STORED {
         let what = format!("object {key} of {size} bytes is no WAL");
         return Err(CoreError::Internal { what }.into());
     }
-    let mut stored = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    Ok(Some(opened))
+}
+
+async fn read_object(repository: &Repository, key: &Key) -> Result<Option<Bytes>, WalArchiveError> {
+    let failed = |source| WalArchiveError::from(repository.failed("read WAL", source));
+    let Some(mut result) = open_object(repository, key).await? else { return Ok(None) };
+    let mut stored = Vec::with_capacity(usize::try_from(result.meta.size).unwrap_or_default());
     while let Some(chunk) = result.body.try_next().await.map_err(failed)? {
         stored.extend_from_slice(&chunk);
     }

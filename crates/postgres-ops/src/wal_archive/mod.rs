@@ -23,6 +23,7 @@ mod absence;
 mod after;
 mod error;
 mod fetch;
+mod fetch_file;
 mod holdings;
 mod presence;
 mod push;
@@ -33,6 +34,7 @@ mod survey;
 
 pub use error::WalArchiveError;
 pub use fetch::Fetched;
+pub use fetch_file::{FetchedFile, OpenTarget};
 pub use holdings::parse_key;
 pub use push::{PushReceipt, WalArchive};
 pub use push_file::{PushedFile, WalSource};
