@@ -4,10 +4,12 @@
 mod bench;
 mod bucket;
 mod harm;
+mod moments;
 pub mod table;
 
 pub use bench::{Bench, Ended, files, flip_a_bit, until};
 pub use bucket::{Bucket, address};
+pub use moments::Moments;
 
 /// The programs of this package.
 pub const PROGRAMS: [&str; 6] =

@@ -7,6 +7,8 @@ mod bench;
 mod bucket;
 #[path = "../../../backup/tests/support/harm.rs"]
 mod harm;
+#[path = "../../../backup/tests/support/moments.rs"]
+mod moments;
 #[path = "../../../backup/tests/support/table.rs"]
 pub mod table;
 
@@ -28,11 +30,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use bench::{Bench, Ended, files, flip_a_bit, until};
 pub use bucket::Bucket;
+pub use moments::Moments;
 
 pub fn path(program: &str) -> &'static str {
     match program {
         "restore-cluster" => env!("CARGO_BIN_EXE_restore-cluster"),
         "restore-database" => env!("CARGO_BIN_EXE_restore-database"),
+        "strace" => "strace",
         other => panic!("{other} is not of this package"),
     }
 }
