@@ -49,6 +49,7 @@ make make
 pkg-config pkg-config
 patchelf patchelf
 setpriv util-linux
+strace strace
 flock util-linux
 redis-server redis-server
 redis-cli redis-tools
