@@ -71,7 +71,7 @@ impl Cluster {
 
     pub fn options(&self) -> BackupOptions {
         let mut options = BackupOptions::new(stanza());
-        options.wal_timeout = Duration::from_secs(60);
+        options.wal_timeout = Duration::from_secs(300);
         options
     }
 
@@ -260,7 +260,7 @@ impl Load {
 
 /// Waits until no session is in backup mode.
 pub fn expect_no_backup(cluster: &Cluster) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(300);
     let sessions = "select count(*) from pg_stat_activity where application_name like 'backstay %'";
     while cluster.psql(sessions) != "0" {
         assert!(std::time::Instant::now() < deadline, "a session is left");

@@ -196,7 +196,7 @@ pub async fn archive_all(cluster: &Cluster) {
 
 pub async fn wait_for(cluster: &Cluster, name: &str) {
     let wanted: WalFile = name.parse().unwrap();
-    for _ in 0..3000 {
+    for _ in 0..15_000 {
         if archived(cluster).await.contains(&wanted) {
             return;
         }
