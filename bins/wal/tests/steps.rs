@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use support::bucket::Bucket;
-use support::steps::{EVERYTHING, FILES, NETWORK, Swept, kill_at_every_call};
+use support::steps::{EVERYTHING, FILES, FILES_OF_THREADS, NETWORK, Swept, kill_at_every_call};
 use support::{Stage, ended, eventually, segment, segment_name};
 
 fn calls(usual: &'static str) -> &'static str {
@@ -94,7 +94,7 @@ fn archiving_into_two_directories_is_killed_at_every_step() {
         let (one, other) = (object("repository", run), object("second/repository", run));
         one.is_some() && one == other
     };
-    let (swept, present) = kill_archiving(&stage, calls(FILES), in_both);
+    let (swept, present) = kill_archiving(&stage, calls(FILES_OF_THREADS), in_both);
     println!("{swept:?}, the segment was there after {present} of the kills");
     assert!(present > 0 && present < swept.kills, "{present} of {swept:?}");
     // Folders, registration, segment, and the notes in the spool.
@@ -206,10 +206,8 @@ fn taking_what_was_prefetched_is_killed_at_every_step() {
         |run| {
             // Else a helper would be started, which would be killed too, or waited for.
             eventually("it is fetched ahead", || {
-                stage.spooled("/get/").iter().any(|path| {
-                    let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                    name.len() > 24 + 32 && name.starts_with(&segment_name(number(run)))
-                })
+                let mark = format!("{}.kept", segment_name(number(run)));
+                stage.spooled("/get/").iter().any(|path| path.ends_with(&mark))
             });
             let args = [&*segment_name(number(run)), "pg_wal/RECOVERYXLOG"];
             (stage.command("restore-wal", &args), Stdio::null())
