@@ -12,7 +12,8 @@
 //!
 //! Nothing in the spool is ever the truth. A mark is written after a segment is durable, and names the file on disk: every
 //! byte of one that was archived, the identity and times of one that was fetched. What a mark does not fit is done anew.
-//! Whatever a crash loses, tears or leaves behind there costs time, and nothing else. Helpers and calls agree by `flock`, which ends with whoever holds it.
+//! Whatever a crash loses, tears or leaves behind there costs time, and nothing else. Helpers and calls agree by `flock`,
+//! which ends with whoever holds it.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod archive;
