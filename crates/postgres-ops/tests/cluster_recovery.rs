@@ -1,5 +1,5 @@
 //! Real clusters, recovered to moments of which it was noted what was committed by then.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod cluster;
 mod restored;
@@ -8,7 +8,7 @@ use backstay_backup_core::error::Classified;
 use backstay_postgres_ops::cluster_restore::Outcome;
 use backstay_postgres_ops::recovery::RecoveryTarget;
 use backstay_testkit::{PostgresInstall, PostgresOptions};
-use cluster::{Cluster, verify};
+use cluster::Cluster;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use restored::{Restored, archive_all, request};
@@ -60,6 +60,16 @@ fn random_target(random: &mut StdRng, commits: &[Commit]) -> (RecoveryTarget, u6
     }
 }
 
+fn kind(target: &RecoveryTarget) -> &'static str {
+    match target {
+        RecoveryTarget::Time { .. } => "time",
+        RecoveryTarget::Lsn { .. } => "LSN",
+        RecoveryTarget::Xid { .. } => "xid",
+        RecoveryTarget::Name { .. } => "name",
+        _ => "other",
+    }
+}
+
 async fn recorded(cluster: &Cluster, commits: u64) -> Vec<Commit> {
     cluster.psql("CREATE TABLE done (n int PRIMARY KEY); INSERT INTO done VALUES (1)");
     cluster.back_up(&cluster.options()).await.unwrap();
@@ -74,6 +84,7 @@ async fn recorded(cluster: &Cluster, commits: u64) -> Vec<Commit> {
 #[tokio::test(flavor = "multi_thread")]
 async fn recovery_ends_exactly_where_it_was_told_to() {
     let soak = std::env::var_os("BACKSTAY_SOAK").is_some();
+    let mut exact = std::collections::BTreeMap::<&str, u32>::new();
     for (seed, major) in [(1, 15), (2, 17)] {
         let install = PostgresInstall::find(major).unwrap();
         let cluster = Cluster::start(PostgresOptions::default().install(&install)).await;
@@ -93,46 +104,10 @@ async fn recovery_ends_exactly_where_it_was_told_to() {
             );
             assert_eq!(receipt.reached.as_ref().unwrap().new_timeline.number(), 2, "{context}");
             assert_eq!(place.psql("postgres", "SHOW archive_mode"), "off");
+            *exact.entry(kind(&target)).or_default() += 1;
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restored_cluster_satisfies_what_postgres_has_to_check_it() {
-    let majors = if std::env::var_os("BACKSTAY_SOAK").is_some() { vec![15, 17, 18] } else { vec![15, 18] };
-    for major in majors {
-        let install = PostgresInstall::find(major).unwrap();
-        let cluster = Cluster::start(PostgresOptions::default().install(&install)).await;
-        cluster
-            .psql("CREATE TABLE t AS SELECT g AS id, md5(g::text) AS word FROM generate_series(1, 50000) g");
-        cluster.psql("CREATE UNIQUE INDEX ON t (id); CREATE EXTENSION amcheck");
-        cluster.back_up(&cluster.options()).await.unwrap();
-        cluster.psql("DELETE FROM t WHERE id % 7 = 0; VACUUM t; INSERT INTO t VALUES (0, 'last')");
-        archive_all(&cluster).await;
-        let place = Restored::beside(&cluster.postgres, "checked");
-        let plan = place.plan(&cluster, &request(RecoveryTarget::Latest)).await.unwrap();
-        let settings = plan.settings(&restored::copy_command(&cluster));
-        let files = &plan.files;
-        let (progress, cancel) =
-            (backstay_backup_core::progress::Progress::new(), tokio_util::sync::CancellationToken::new());
-        let none = backstay_backup_core::encryption::Identities::none();
-        files.apply(&cluster.repositories, &none, &settings, &progress, &cancel).await.unwrap();
-        verify(&install, &place.target).unwrap();
-        std::fs::remove_dir_all(&place.target).unwrap();
-
-        let receipt = place.recover(&cluster, &request(RecoveryTarget::Latest)).await.unwrap();
-        assert_eq!(receipt.outcome, Outcome::Exact, "{receipt:#?}");
-        assert_eq!((receipt.missing.bytes, receipt.missing.transactions), (0, Some(0)), "{receipt:#?}");
-        let sum = "SELECT count(*) || ' ' || sum(hashtext(word)) FROM t";
-        assert_eq!(place.psql("postgres", sum), cluster.psql(sum));
-        place.psql("postgres", "CREATE TABLE written_after (n int)");
-        let bad = "SELECT count(*) FROM verify_heapam('t')";
-        assert_eq!(place.psql("postgres", bad), "0");
-        place.psql("postgres", "SELECT bt_index_check(indexrelid, true) FROM pg_index JOIN pg_class c ON c.oid = indexrelid JOIN pg_am ON pg_am.oid = relam AND amname = 'btree'");
-        place.stop("fast");
-        let target = place.target.to_str().unwrap();
-        place.tool("pg_checksums", &["--check", "-D", target]).unwrap();
-    }
+    eprintln!("recovered exactly to what was recorded: {exact:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
