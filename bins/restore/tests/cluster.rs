@@ -129,3 +129,21 @@ async fn what_cannot_be_done_is_said_before_anything_is_touched() {
     }
     assert!(!place.target.exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_pauses_at_its_target_is_open_for_reading_until_somebody_promotes_it() {
+    let scene = Scene::new().await;
+    let place = Restored::beside(&scene.cluster.postgres, "pausing");
+    let ended = scene.start(&place, &["--target-name", "two", "--target-action", "pause"]).expect(0);
+    let receipt: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(receipt["outcome"], "waiting", "{receipt:#}");
+    let state =
+        "SELECT pg_is_in_recovery() || ' ' || pg_get_wal_replay_pause_state() || ' ' || max(n) FROM done";
+    assert_eq!(place.psql("postgres", state), "true paused 2");
+    scene.run(&place, &["--check-receipt"]).expect(3);
+    place.psql("postgres", "SELECT pg_wal_replay_resume()");
+    support::until(|| place.psql("postgres", "SELECT pg_is_in_recovery()") == "f");
+    let checked = scene.run(&place, &["--check-receipt"]).expect(0);
+    assert!(checked.stdout.contains("was recovered exactly as planned"), "{}", checked.stdout);
+    place.psql("postgres", "INSERT INTO done VALUES (4)");
+}

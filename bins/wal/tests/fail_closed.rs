@@ -104,10 +104,12 @@ impl Scene {
         }
     }
 
-    fn command(&self, repository: &Path) -> String {
+    fn command(&self, repository: &Path, fault: Fault) -> String {
+        // What fails is repeated until then.
+        let deadline = if fault == Fault::None { "2m" } else { "1s" };
         let config = self.program.with_file_name("backstay.toml");
         format!(
-            "{} %f %p --config {} --repository {} --deadline 1s --no-prefetch",
+            "{} %f %p --config {} --repository {} --deadline {deadline} --no-prefetch",
             self.program.display(),
             config.display(),
             repository.display()
@@ -158,7 +160,7 @@ impl Scene {
         let plan = place.plan(&self.cluster, &request(target)).await.unwrap();
         let elsewhere = self.repository.join("elsewhere");
         let repository = if fault == Fault::WrongPrefix { &elsewhere } else { &self.repository };
-        let settings = plan.settings(&self.command(repository));
+        let settings = plan.settings(&self.command(repository, fault));
         let (progress, cancel, none) = (Progress::new(), CancellationToken::new(), Identities::none());
         let restoring =
             plan.apply(&self.cluster.repositories, &none, &settings, &Ending::Prepare, &progress, &cancel);
@@ -167,12 +169,13 @@ impl Scene {
         let port = place.port.port();
         let (data, log) = (place.target.to_str().unwrap(), place.target.join("log.txt"));
         let options = format!("-c port={port} -c unix_socket_directories= -c fsync=off");
-        let args = ["start", "-s", "-w", "-D", data, "-o", &options, "-l", log.to_str().unwrap()];
+        let args =
+            ["start", "-s", "-w", "-t", "300", "-D", data, "-o", &options, "-l", log.to_str().unwrap()];
         let _ = place.tool("pg_ctl", &args);
         let promoted = place.target.join("pg_wal/00000002.history");
         let begin = Instant::now();
         while place.target.join("postmaster.pid").exists() && !promoted.exists() {
-            assert!(begin.elapsed() < Duration::from_secs(60), "{fault:?}: neither promoted nor ended");
+            assert!(begin.elapsed() < Duration::from_secs(300), "{fault:?}: neither promoted nor ended");
             std::thread::sleep(Duration::from_millis(20));
         }
         drop(undo);

@@ -63,12 +63,14 @@ fn fire(stage: &Stage, rounds: u64) {
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut kills = 0;
-    for round in 0..rounds {
+    let (mut kills, mut round) = (0, 0);
+    // On a fast machine most calls end before they are killed.
+    while round < rounds || kills < rounds {
+        assert!(round < 100 * rounds, "{kills} kills");
         kills += archive_under_fire(stage, 1 + round * BATCH, &mut random);
+        round += 1;
     }
-    println!("{kills} kills among {} acknowledged segments", rounds * BATCH);
-    assert!(kills > 0);
+    println!("{kills} kills among {} acknowledged segments", round * BATCH);
     // A name that was acknowledged takes nothing else.
     stage.put(1, 8);
     assert_eq!(stage.push(1).code, 4);

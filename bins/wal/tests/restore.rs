@@ -12,7 +12,10 @@ use backstay_testkit::s3::{Effect, FaultRule, Faults};
 use support::bucket::Bucket;
 use support::{Stage, ended, segment, segment_name, sized};
 
+/// For what is repeated until the deadline.
 const SHORT: &[&str] = &["--no-prefetch", "--deadline", "3s"];
+/// For what is answered at once, however slow the machine is.
+const PATIENT: &[&str] = &["--no-prefetch", "--deadline", "2m"];
 
 /// A stage with segments 3 to 5 archived.
 fn archived() -> Stage {
@@ -54,13 +57,13 @@ fn become_standby(stage: &Stage) {
 #[test]
 fn the_end_of_the_log_is_absent_and_a_hole_is_not() {
     let stage = archived();
-    assert_eq!(stage.restore(&segment_name(4), SHORT).code, 0);
+    assert_eq!(stage.restore(&segment_name(4), PATIENT).code, 0);
     assert_eq!(fs::read(stage.data().join("pg_wal/RECOVERYXLOG")).unwrap(), segment(1, 4, 7));
-    assert_eq!(refused(&stage, 6, SHORT), 1);
-    assert_eq!(stage.restore("00000002.history", SHORT).code, 1);
+    assert_eq!(refused(&stage, 6, PATIENT), 1);
+    assert_eq!(stage.restore("00000002.history", PATIENT).code, 1);
     fs::remove_file(object(&stage, 4)).unwrap();
     assert_eq!(refused(&stage, 4, SHORT), 203);
-    let standby = ["--no-prefetch", "--standby", "--deadline", "1s"];
+    let standby = ["--no-prefetch", "--standby", "--deadline", "3s"];
     assert_eq!(refused(&stage, 4, &standby), 203, "there is no standby.signal: this recovery ends some time");
     become_standby(&stage);
     assert_eq!(refused(&stage, 4, &standby), 1, "it may be on its way");
@@ -101,8 +104,8 @@ fn damage_is_never_absence() {
 #[test]
 fn a_wrong_place_proves_nothing() {
     let mut stage = archived();
-    assert_eq!(refused(&stage, 6, &["--no-prefetch", "--stanza", "other", "--deadline", "1s"]), 202);
-    assert_eq!(refused(&stage, 6, &["--no-prefetch", "--system-identifier", "9", "--deadline", "1s"]), 202);
+    assert_eq!(refused(&stage, 6, &["--no-prefetch", "--stanza", "other", "--deadline", "3s"]), 202);
+    assert_eq!(refused(&stage, 6, &["--no-prefetch", "--system-identifier", "9", "--deadline", "3s"]), 202);
     stage.flags[1] = stage.path("nowhere").display().to_string();
     assert_eq!(refused(&stage, 6, SHORT), 202);
     fs::create_dir(stage.path("nowhere")).unwrap();
@@ -194,7 +197,7 @@ fn what_a_bucket_answers_is_never_taken_for_absence() {
     let bucket = Bucket::start();
     let mut stage = bucket.stage();
     push_some(&stage);
-    assert_eq!(refused(&stage, 6, SHORT), 1);
+    assert_eq!(refused(&stage, 6, PATIENT), 1);
     let faults = bucket.server.faults();
     for (effect, expected) in [
         (Effect::AccessDenied, 202),
@@ -213,7 +216,7 @@ fn what_a_bucket_answers_is_never_taken_for_absence() {
         faults.clear();
     }
     faults.set(Faults::default().rule(FaultRule::on("GetObject", Effect::InternalError)));
-    let standby = ["--no-prefetch", "--standby", "--deadline", "1s"];
+    let standby = ["--no-prefetch", "--standby", "--deadline", "3s"];
     assert_eq!(refused(&stage, 4, &standby), 205, "no standby: what it takes for the end it takes for good");
     become_standby(&stage);
     assert_eq!(refused(&stage, 4, &standby), 1, "a standby asks again");
@@ -241,10 +244,10 @@ fn without_the_key_of_an_encrypted_segment_nothing_is_absent() {
     assert_eq!(refused(&stage, 4, SHORT), 202);
     let key = stage.path("key");
     fs::write(&key, identity.to_string().expose_secret()).unwrap();
-    let with_key = [SHORT, &["--identity-file", key.to_str().unwrap()]].concat();
-    assert_eq!(stage.restore(&segment_name(4), &with_key).code, 0);
+    let own = ["--identity-file", key.to_str().unwrap()];
+    assert_eq!(stage.restore(&segment_name(4), &[PATIENT, &own].concat()).code, 0);
     fs::write(&key, age::x25519::Identity::generate().to_string().expose_secret()).unwrap();
-    assert_eq!(refused(&stage, 4, &with_key), 202);
+    assert_eq!(refused(&stage, 4, &[SHORT, &own].concat()), 202);
 }
 
 #[test]
@@ -252,8 +255,15 @@ fn a_repository_that_does_not_answer_leaves_absence_unproven() {
     let mut stage = archived();
     let away = stage.path("away").display().to_string();
     stage.flags.extend(["--repository".to_owned(), away]);
-    assert_eq!(stage.restore(&segment_name(4), SHORT).code, 0, "one whole copy is enough");
+    assert_eq!(stage.restore(&segment_name(4), PATIENT).code, 0, "one whole copy is enough");
     assert_eq!(refused(&stage, 6, SHORT), 202);
+}
+
+/// Whether a process has a handler for SIGTERM.
+fn catches_termination(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << 14) != 0)
 }
 
 #[test]
@@ -262,7 +272,7 @@ fn a_request_that_is_told_to_stop_ends_as_a_server_expects() {
     fs::write(object(&stage, 4), "damaged").unwrap();
     let args = [&segment_name(4), "pg_wal/RECOVERYXLOG", "--no-prefetch"];
     let mut call = stage.spawn("restore-wal", &args);
-    std::thread::sleep(Duration::from_millis(1500));
+    eventually("it listens to SIGTERM", || catches_termination(call.id()));
     let pid = rustix::process::Pid::from_child(&call);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(call.wait().unwrap().code(), Some(143));

@@ -165,8 +165,11 @@ fn a_busy_server_archives_everything_while_helpers_are_killed() {
     let server = Archiving::start(1);
     server.fill(20_000);
     server.begin();
-    let mut kills = 0;
-    for _ in 0..rounds(6, 40) {
+    let (mut kills, mut filled) = (0, 0);
+    // A helper may end between two looks.
+    while filled < rounds(6, 40) || kills == 0 {
+        filled += 1;
+        assert!(filled < 200, "no helper was ever seen");
         server.fill(20_000);
         for helper in server.helpers() {
             let _ = rustix::process::kill_process(
