@@ -39,9 +39,12 @@ deny:
 	cargo deny check licenses bans sources
 
 ## make bench    beside the tools one would use otherwise (BENCH=logical, physical, wal or fault-matrix)
+# Programs run from a folder that the servers' account may enter, which root's home is not.
 bench: setup-bench
 	cargo build --release $(BENCH_PACKAGES) -p backstay-benches
-	cargo run --quiet --release -p backstay-benches --bin $(BENCH) -- $(BENCH_FLAGS)
+	@set -e; programs=$$(mktemp -d); trap 'rm -rf "$$programs"' EXIT; chmod 755 "$$programs"; \
+	find "$$CARGO_TARGET_DIR/release" -maxdepth 1 -type f -perm -100 -exec cp -t "$$programs" {} +; \
+	"$$programs/$(BENCH)" $(BENCH_FLAGS)
 
 ## make soak     long runs: hundreds of kills, tens of thousands of flipped bits, every fault at every call
 soak: setup-tests
@@ -55,4 +58,4 @@ setup-bench:
 	@scripts/setup.sh $(if $(filter logical,$(BENCH)),,--pgbackrest $(WAL_RUS))
 
 setup-tests:
-	@scripts/setup.sh --postgres 17 --postgres 18 --moto
+	@scripts/setup.sh --postgres 14 --postgres 17 --postgres 18 --moto

@@ -122,7 +122,7 @@ fn options(ctx: &Context, args: &Args) -> Result<BackupOptions, Failure> {
     options.annotations = args.annotation.iter().cloned().collect();
     options.recipients = ctx.recipients()?;
     options.codec = ctx.config.compression.codec;
-    options.data_path = ctx.data_path();
+    options.data_path = ctx.data_path().side_by_side();
     options.retain_until = ctx.retain_until();
     options.tool = concat!("backup-cluster ", env!("CARGO_PKG_VERSION")).to_owned();
     Ok(options)

@@ -19,8 +19,15 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::of("CREATE TABLE done (n int)").await
+    }
+
+    /// With this done first.
+    async fn of(first: &str) -> Self {
         let cluster = Cluster::start(PostgresOptions::default()).await;
-        cluster.psql("CREATE TABLE done (n int); INSERT INTO done VALUES (1)");
+        cluster.psql(first);
+        cluster.psql("CREATE TABLE IF NOT EXISTS done (n int)");
+        cluster.psql("INSERT INTO done VALUES (1)");
         cluster.back_up(&cluster.options()).await.unwrap();
         cluster.psql("INSERT INTO done VALUES (2); SELECT pg_create_restore_point('two')");
         cluster.psql("INSERT INTO done VALUES (3)");
@@ -132,7 +139,7 @@ async fn what_cannot_be_done_is_said_before_anything_is_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_pauses_at_its_target_is_open_for_reading_until_somebody_promotes_it() {
-    let scene = Scene::new().await;
+    let scene = Scene::of("ALTER SYSTEM SET log_min_messages = fatal").await;
     let place = Restored::beside(&scene.cluster.postgres, "pausing");
     let ended = scene.start(&place, &["--target-name", "two", "--target-action", "pause"]).expect(0);
     let receipt: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();

@@ -211,6 +211,14 @@ fn expect_started(place: &Restored<'_>) {
     assert_eq!(place.psql("postgres", counts), "90000 100000");
 }
 
+/// The same, and nobody writes any more.
+async fn at_rest() -> Cluster {
+    let (cluster, mut load) = written_to().await;
+    load.kill().unwrap();
+    load.wait().unwrap();
+    cluster
+}
+
 /// Runs the restore under `strace`, with this of its options; the exit code, and the calls that it noted.
 fn traced(scene: &Scene<'_>, option: &str) -> (Option<i32>, String) {
     let program = scene.bench.command("restore-cluster", &scene.args(false));
@@ -221,9 +229,7 @@ fn traced(scene: &Scene<'_>, option: &str) -> (Option<i32>, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_run_wrote_is_made_durable_by_the_one_that_completes_it() {
-    let (cluster, mut load) = written_to().await;
-    load.kill().unwrap();
-    load.wait().unwrap();
+    let cluster = at_rest().await;
     let scene = Scene::new(&cluster);
     // All is written then, and perhaps only to memory.
     let (code, log) = traced(&scene, "inject=syncfs:signal=KILL:when=1");
@@ -234,4 +240,19 @@ async fn what_a_killed_run_wrote_is_made_durable_by_the_one_that_completes_it() 
     assert_eq!(code, Some(0));
     assert!(log.contains("syncfs("), "it kept what was right, and never synced it: {log}");
     verify(cluster.postgres.install(), &scene.place.target).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_disk_failed_to_write_is_not_completed() {
+    let cluster = at_rest().await;
+    let scene = Scene::new(&cluster);
+    let (code, _) = traced(&scene, "inject=syncfs:error=EIO:when=1");
+    assert_eq!(code, Some(5));
+    // All pages are in memory and right, and nobody knows what the disk has.
+    for delta in [false, true] {
+        let ended = scene.run(delta).expect(4);
+        assert!(ended.stderr.contains("is not empty and no data directory"), "{}", ended.stderr);
+    }
+    scene.clear();
+    scene.run(false).expect(0);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use backstay_testkit::s3::{Effect, FaultRule, Faults};
 use support::bucket::Bucket;
-use support::{Stage, ended, segment, segment_name, sized};
+use support::{Stage, ended, eventually, segment, segment_name, sized};
 
 /// For what is repeated until the deadline.
 const SHORT: &[&str] = &["--no-prefetch", "--deadline", "3s"];

@@ -13,7 +13,7 @@ use cluster::{Cluster, Load, recover, unpack, verify};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_tools_open_a_set_and_postgres_accepts_it() {
-    for major in [15, 17, 18] {
+    for major in [14, 15, 17, 18] {
         let install = PostgresInstall::find(major).unwrap();
         let cluster = Cluster::start(PostgresOptions::default().install(&install)).await;
         cluster

@@ -85,12 +85,14 @@ async fn recorded(cluster: &Cluster, commits: u64) -> Vec<Commit> {
 async fn recovery_ends_exactly_where_it_was_told_to() {
     let soak = std::env::var_os("BACKSTAY_SOAK").is_some();
     let mut exact = std::collections::BTreeMap::<&str, u32>::new();
-    for (seed, major) in [(1, 15), (2, 17)] {
+    for (seed, major) in [(1, 15), (2, 17), (3, 14)] {
         let install = PostgresInstall::find(major).unwrap();
         let cluster = Cluster::start(PostgresOptions::default().install(&install)).await;
         let commits = recorded(&cluster, 30).await;
         let mut random = StdRng::seed_from_u64(seed);
-        for number in 0..if soak { 110 } else { 5 } {
+        // Of 14, whose functions for backups have other names, a few.
+        let recoveries = if soak && major > 14 { 110 } else { 5 };
+        for number in 0..recoveries {
             let (target, expected) = random_target(&mut random, &commits);
             let place = Restored::beside(&cluster.postgres, &format!("restored-{number}"));
             let receipt = place.recover(&cluster, &request(target.clone())).await;

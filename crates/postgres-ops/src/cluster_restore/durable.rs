@@ -12,11 +12,21 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::ClusterRestoreError;
 use super::roots::{Root, Roots};
+use super::{ClusterRestoreError, marker};
 
-/// Syncs every file system that roots lie on. Blocks.
+/// Syncs every file system that roots lie on, or gives up what was restored. Blocks.
+///
+/// A kernel that could not write reports it once and keeps the pages as if they had been written. Who reads them back
+/// would find all of it right; so without the marker nobody completes such a directory, until a power failure takes the
+/// pages, and brings back the marker.
 pub(super) fn sync_roots(roots: &Roots) -> Result<(), ClusterRestoreError> {
+    sync_file_systems(roots).inspect_err(|_| {
+        let _ = rustix::fs::unlinkat(roots.data().fd(), marker::NAME, rustix::fs::AtFlags::empty());
+    })
+}
+
+fn sync_file_systems(roots: &Roots) -> Result<(), ClusterRestoreError> {
     let mut devices = BTreeSet::new();
     for root in roots.all() {
         let failed = |error: io::Error| ClusterRestoreError::io("sync", &root.path)(error);

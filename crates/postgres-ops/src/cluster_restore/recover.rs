@@ -240,7 +240,8 @@ impl ClusterPlan {
         };
         let prepared = &self.files.prepared;
         let major = prepared.facts.server_version_num / 10_000;
-        let server = ClusterServer::start(&self.files.target, major, prepared.owner, start, cancel).await?;
+        let target = &self.files.target;
+        let server = ClusterServer::start(target, major, prepared.owner, (start, until), cancel).await?;
         receipt.phases.push(phase("consistent"));
         server.wait(until, cancel).await?;
         receipt.phases.push(phase("recovery"));

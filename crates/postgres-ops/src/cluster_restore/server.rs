@@ -87,6 +87,18 @@ pub(super) enum Until {
     Standby,
 }
 
+impl Until {
+    /// Settings without which the log would not tell what the server waits for: words in English, and for a pause, of
+    /// which nothing but a line of the log tells, that line in a file.
+    fn legible(self) -> &'static [(&'static str, &'static str)] {
+        const ENGLISH: (&str, &str) = ("lc_messages", "C");
+        match self {
+            Self::Promoted | Self::Standby => &[ENGLISH],
+            Self::Paused => &[ENGLISH, ("log_min_messages", "warning"), ("log_destination", "stderr")],
+        }
+    }
+}
+
 /// Where recovery ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -116,16 +128,15 @@ impl ClusterServer {
         data: &Path,
         major: u32,
         account: Option<Account>,
-        options: &StartOptions,
+        (options, until): (&StartOptions, Until),
         cancel: &CancellationToken,
     ) -> Result<Self, ClusterRestoreError> {
         let pg_ctl = find_exact(major, &options.tools).await?;
         let server = Self { data: data.to_owned(), pg_ctl, account };
-        // Without words in English nobody could tell what it waits for.
-        let english = ("lc_messages".to_owned(), "C".to_owned());
-        let settings = options.settings.iter().chain([&english]);
-        let words: Vec<_> = settings.map(|(name, value)| shell_word(&format!("{name}={value}"))).collect();
-        let arguments: String = words.iter().map(|word| format!(" -c {word}")).collect();
+        let given = options.settings.iter().map(|(name, value)| (&**name, &**value));
+        let settings = given.chain(until.legible().iter().copied());
+        let arguments: String =
+            settings.map(|(name, value)| format!(" -c {}", shell_word(&format!("{name}={value}")))).collect();
         let log = data.join(LOG);
         let spec = command_as(&server.pg_ctl, account)
             .args(["start", "--silent", "--wait", "--timeout", PATIENCE, "--pgdata"])

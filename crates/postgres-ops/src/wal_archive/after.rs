@@ -1,4 +1,5 @@
-//! Looks for what comes after a file that is not there, at the price of a request or two for each repository.
+//! Looks for what comes after a file that is not there, at the price of a few requests for each repository, which are
+//! made at the same time.
 //!
 //! Listings begin behind the wanted name and end at the first hit, so the answer costs the same in an archive of a
 //! hundred segments and of a million.
@@ -9,6 +10,8 @@ use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::repository::{Repository, layout};
 use backstay_backup_core::sealed::Seal;
 use futures::TryStreamExt;
+use futures::future::try_join_all;
+use futures::try_join;
 
 use super::absence::{Found, later, may_continue};
 use super::push::beginning;
@@ -22,19 +25,23 @@ impl WalArchive {
         file: WalFile,
         identities: &Identities,
     ) -> Result<(), WalArchiveError> {
-        let found = match file {
-            WalFile::Segment(wanted) => self.segments_after(wanted, identities).await?,
-            WalFile::History(wanted) => {
-                Found { histories: self.histories(wanted, identities).await?, ..Found::default() }
-            }
-            // Nothing follows from these; recovery does without them.
-            WalFile::Partial(_) | WalFile::Backup(..) => Found::default(),
-        };
+        let (found, is_known) = try_join!(self.found_after(file, identities), self.is_known())?;
         match later(file, &found) {
             Some(itself) if itself == file => Err(WalArchiveError::Contradiction { file }),
             Some(later) => Err(WalArchiveError::Hole { file, later }),
-            None if self.is_known().await? => Ok(()),
+            None if is_known => Ok(()),
             None => Err(WalArchiveError::Unknown { system: self.system(), stanza: self.stanza().clone() }),
+        }
+    }
+
+    async fn found_after(&self, file: WalFile, identities: &Identities) -> Result<Found, WalArchiveError> {
+        match file {
+            WalFile::Segment(wanted) => self.segments_after(wanted, identities).await,
+            WalFile::History(wanted) => {
+                Ok(Found { histories: self.histories(wanted, identities).await?, ..Found::default() })
+            }
+            // Nothing follows from these; recovery does without them.
+            WalFile::Partial(_) | WalFile::Backup(..) => Ok(Found::default()),
         }
     }
 
@@ -59,25 +66,31 @@ impl WalArchive {
         wanted: Segment,
         identities: &Identities,
     ) -> Result<Found, WalArchiveError> {
-        let histories = self.histories(wanted.timeline(), identities).await?;
-        let mut found = Found { histories, ..Found::default() };
-        let timelines: Vec<Timeline> = found.histories.iter().map(TimelineHistory::timeline).collect();
-        for timeline in std::iter::once(wanted.timeline()).chain(timelines) {
-            if timeline != wanted.timeline() && !may_continue(timeline, wanted.timeline(), &found.histories) {
-                continue;
-            }
-            for repository in self.repositories().members() {
-                let Some((segment, key)) = self.first_from(repository, wanted.on(timeline)).await? else {
-                    continue;
-                };
-                found.segments.push(segment);
-                // Without branches there is nothing to compare positions with.
-                if found.size.is_none() && !found.histories.is_empty() {
-                    found.size = Some(size_of(repository, &key).await?);
-                }
-            }
+        let own = self.first_of_each(wanted);
+        let (histories, mut firsts) = try_join!(self.histories(wanted.timeline(), identities), own)?;
+        let timelines = histories.iter().map(TimelineHistory::timeline).filter(|it| *it != wanted.timeline());
+        for timeline in timelines.filter(|it| may_continue(*it, wanted.timeline(), &histories)) {
+            firsts.extend(self.first_of_each(wanted.on(timeline)).await?);
         }
-        Ok(found)
+        let size = match firsts.first() {
+            // Without branches there is nothing to compare positions with.
+            Some((repository, _, key)) if !histories.is_empty() => Some(size_of(repository, key).await?),
+            _ => None,
+        };
+        let segments = firsts.into_iter().map(|(_, segment, _)| segment).collect();
+        Ok(Found { segments, histories, size })
+    }
+
+    /// [`WalArchive::first_from`] of every repository that has one.
+    async fn first_of_each(
+        &self,
+        from: Segment,
+    ) -> Result<Vec<(&Repository, Segment, Key)>, WalArchiveError> {
+        let asked = self.repositories().members().iter().map(|repository| async move {
+            let first = self.first_from(repository, from).await?;
+            Ok::<_, WalArchiveError>(first.map(|(segment, key)| (repository, segment, key)))
+        });
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
     /// The first whole segment of a timeline that is not before `from`.

@@ -33,7 +33,8 @@ pub struct BackupOptions {
     pub wal_timeout: Duration,
     /// Compression.
     pub codec: Codec,
-    /// Level, parallelism and part sizes; bounds memory.
+    /// Level, parallelism and part sizes; bounds memory. Packs are objects written at the same time, so it should be one
+    /// that is [`DataPath::side_by_side`].
     pub data_path: DataPath,
     /// Encrypt to these.
     pub recipients: Recipients,
@@ -60,7 +61,7 @@ impl BackupOptions {
             rate: None,
             wal_timeout: Duration::from_secs(300),
             codec: Codec::Zstd,
-            data_path: DataPath::default(),
+            data_path: DataPath::default().side_by_side(),
             recipients: Recipients::none(),
             retain_until: None,
             annotations: BTreeMap::new(),

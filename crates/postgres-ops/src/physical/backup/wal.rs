@@ -15,8 +15,8 @@ use crate::server::Server;
 use crate::wal::{Lsn, Segment, SegmentSize, Timeline, TimelineHistory, WalFile};
 use crate::wal_archive::WalArchive;
 
-/// How often the archive is asked.
-const PAUSE: Duration = Duration::from_millis(250);
+/// How long after one another the archive is asked, at first and at last. Usually the segment is about to come.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// The stretches of WAL from `start` to the end of the backup, each on its timeline. Pure.
 ///
@@ -113,14 +113,15 @@ impl WalWait<'_> {
     /// Returns when the quorum has every segment.
     pub(super) async fn wait(mut self, needed: &[Segment]) -> Result<(), Error> {
         let deadline = Instant::now() + self.patience;
-        let mut missing: Vec<Segment> = needed.to_vec();
+        let (mut missing, mut pause) = (needed.to_vec(), PAUSES.0);
         loop {
             missing = self.still_missing(missing).await?;
             let Some(first) = missing.first() else { return Ok(()) };
             if Instant::now() >= deadline {
                 return Err(self.too_late(*first, missing.len(), needed.len()).await);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
         }
     }
 
