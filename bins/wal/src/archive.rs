@@ -72,16 +72,15 @@ impl Args {
     }
 }
 
-/// Ends a call whose segment was archived ahead, before anything is started for it.
+/// Whether the segment of this call was archived ahead, or is while this waits.
 ///
-/// # Errors
-/// None today: whatever is wrong here is found again, and told, by the call itself.
-pub fn early(config: &Config, args: &Args) -> Result<Option<Exit>, Failure> {
-    let Some(path) = args.path.as_deref().filter(|_| !args.helper && args.looks_ahead(config)) else {
-        return Ok(None);
-    };
-    let done = Ahead::of(config, path, args.system()).is_ok_and(|ahead| ahead.is_done_or_free());
-    Ok(done.then_some(Exit::Done))
+/// Whatever is wrong is found again, and told, by the call itself.
+#[must_use]
+pub fn is_done(config: &Config, args: &Args) -> bool {
+    match args.path.as_deref().filter(|_| !args.helper && args.looks_ahead(config)) {
+        Some(path) => Ahead::of(config, path, args.system()).is_ok_and(|ahead| ahead.is_done_or_free()),
+        None => false,
+    }
 }
 
 /// Runs the program.

@@ -1,21 +1,22 @@
-//! Starts this program once more, to work on while the server goes on.
+//! Starts the program once more, to work on while the server goes on.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::claim::Claim;
+use crate::program::whole;
 
-/// Starts a helper with the arguments of this program and one more. It holds the lock from its first moment on, because
+/// Starts a helper of that name with the arguments of this program and one more. It holds the lock from its first moment on, because
 /// it inherits the open file as its standard input; the lock ends with it, however it ends.
 ///
 /// Its other ends are closed: a server's log must not wait for us.
-pub(crate) fn start(lock: Claim, flag: &str) -> io::Result<()> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(std::env::args_os().skip(1)).arg(flag);
+pub(crate) fn start(name: &str, lock: Claim, flag: &str) -> io::Result<()> {
+    let mut command = whole(name);
+    command.arg(flag);
     command.stdin(Stdio::from(lock.into_file())).stdout(Stdio::null()).stderr(Stdio::null());
     // glibc keeps a heap for each thread and what was freed in it; segments come and go on many threads. Large blocks
     // on their own go back at once, which keeps the peak at what is in use.

@@ -10,10 +10,10 @@
 //!                               └─ no → do it, and leave a helper behind if there is more
 //! ```
 //!
-//! Nothing in the spool is ever the truth. A mark is written after a segment is durable, and names the file on disk: every
-//! byte of one that was archived, the identity and times of one that was fetched. What a mark does not fit is done anew.
-//! Whatever a crash loses, tears or leaves behind there costs time, and nothing else. Helpers and calls agree by `flock`,
-//! which ends with whoever holds it.
+//! Nothing in the spool is ever the truth. A mark is written after a segment is durable, and names the file on disk by
+//! its identity and times, and where these cannot tell by every byte. What a mark does not fit is done anew. Whatever a
+//! crash loses, tears or leaves behind there costs time, and nothing else. Helpers and calls agree by `flock`, which ends
+//! with whoever holds it. How the programs become each other: `program.rs`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod archive;
@@ -21,9 +21,13 @@ mod claim;
 mod data_directory;
 mod destination;
 mod helper;
+mod identity;
 mod mark;
+mod program;
 pub mod restore;
 mod spool;
+
+pub use program::{archive_wal, backstay_wal, restore_wal};
 
 /// The key of the configuration that `--spool` sets.
 fn spool_setting(spool: Option<&str>) -> Vec<backstay_backup_core::config::Setting> {

@@ -1,20 +1,25 @@
 //! The note that a segment is durable in the quorum.
 //!
-//! Written after the last repository of the quorum took the segment, never before. It names the file on disk (device,
-//! inode, length, time of its last change) and every byte of it (XXH3-128), and ends with a digest of itself. A mark that
+//! Written after the last repository of the quorum took the segment, never before. It names the file on disk by what the
+//! file system says of it ([`Identity`]), its every byte (XXH3-128), and ends with a digest of itself. A mark that
 //! is torn, of another file, or of a file that was written again fits nothing and is passed over. So it need not be made
 //! durable: a crash can take it away, and the segment is pushed once more.
+//!
+//! A file that was finished a while before it was read shows every later change in its times, and is not read again. One
+//! that was finished a moment before is: a change within the same tick of the clock would not show.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::time::SystemTime;
 
 use backstay_postgres_ops::wal::{Segment, SystemId};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use crate::identity::Identity;
+
 /// First word of a mark; changes with its form.
-const FORM: &str = "backstay-mark-1";
+const FORM: &str = "backstay-mark-2";
 /// Bytes that are read and hashed at a time: small enough for a processor's cache.
 const AT_ONCE: usize = 256 << 10;
 
@@ -24,29 +29,23 @@ pub(crate) struct Mark {
     segment: Segment,
     system: SystemId,
     file: Identity,
+    /// Whether the times alone tell that the file is still the same.
+    settled: bool,
     xxh3: u128,
 }
 
-/// What the file system says of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    length: u64,
-    changed: (i64, i64),
-}
-
-impl Identity {
-    fn of(found: &std::fs::Metadata) -> Self {
-        let changed = (found.mtime(), found.mtime_nsec());
-        Self { device: found.dev(), inode: found.ino(), length: found.len(), changed }
-    }
-}
-
 impl Mark {
-    /// The mark of a segment that was pushed from a file of which the file system said `found`.
-    pub(crate) fn new(segment: Segment, system: SystemId, found: &std::fs::Metadata, xxh3: u128) -> Self {
-        Self { segment, system, file: Identity::of(found), xxh3 }
+    /// The mark of a segment that was pushed from a file that was opened not before `now`, and of which the file system
+    /// then said `found`.
+    pub(crate) fn new(
+        segment: Segment,
+        system: SystemId,
+        found: &Metadata,
+        now: SystemTime,
+        xxh3: u128,
+    ) -> Self {
+        let file = Identity::of(found);
+        Self { segment, system, file, settled: file.is_settled(now), xxh3 }
     }
 
     /// Its name in the spool.
@@ -56,11 +55,9 @@ impl Mark {
 
     /// Its content.
     pub(crate) fn encode(&self) -> String {
-        let Identity { device, inode, length, changed: (seconds, nanoseconds) } = self.file;
-        checked_line(format!(
-            "{FORM} {} {} {device} {inode} {length} {seconds} {nanoseconds} {:032x}",
-            self.segment, self.system, self.xxh3
-        ))
+        let Self { segment, system, file, settled, xxh3 } = self;
+        let settled = u8::from(*settled);
+        checked_line(format!("{FORM} {segment} {system} {} {settled} {xxh3:032x}", file.encode()))
     }
 
     /// Reads a mark; `None` for anything that is none.
@@ -71,23 +68,24 @@ impl Mark {
         }
         let segment = words.next()?.parse().ok()?;
         let system = SystemId::new(words.next()?.parse().ok()?);
-        let mut number = || words.next()?.parse::<i64>().ok();
-        let mut unsigned = || u64::try_from(number()?).ok();
-        let (device, inode, length) = (unsigned()?, unsigned()?, unsigned()?);
-        let changed = (number()?, number()?);
+        let file = Identity::decode(&mut words)?;
+        let settled = match words.next()? {
+            "0" => false,
+            "1" => true,
+            _ => return None,
+        };
         let xxh3 = u128::from_str_radix(words.next()?, 16).ok()?;
-        let file = Identity { device, inode, length, changed };
-        words.next().is_none().then_some(Self { segment, system, file, xxh3 })
+        words.next().is_none().then_some(Self { segment, system, file, settled, xxh3 })
     }
 
-    /// Whether this open file is the one that was pushed, byte for byte. Reads all of it.
+    /// Whether this open file is the one that was pushed, byte for byte. Reads all of it if its times do not tell.
     ///
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn fits(&self, segment: Segment, system: SystemId, file: &mut File) -> io::Result<bool> {
         let same =
             self.segment == segment && self.system == system && self.file == Identity::of(&file.metadata()?);
-        Ok(same && hash(file)? == self.xxh3)
+        Ok(same && (self.settled || hash(file)? == self.xxh3))
     }
 }
 
@@ -119,7 +117,9 @@ pub(crate) fn hash(mut input: impl Read) -> io::Result<u128> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::{FileExt, MetadataExt};
     use std::path::Path;
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -132,9 +132,13 @@ mod tests {
     }
 
     fn mark_of(path: &Path) -> Mark {
+        mark_after(path, Duration::ZERO)
+    }
+
+    fn mark_after(path: &Path, age: Duration) -> Mark {
         let mut file = File::open(path).unwrap();
         let found = file.metadata().unwrap();
-        Mark::new(segment(), SYSTEM, &found, hash(&mut file).unwrap())
+        Mark::new(segment(), SYSTEM, &found, found.modified().unwrap() + age, hash(&mut file).unwrap())
     }
 
     fn fits(mark: &Mark, path: &Path) -> bool {
@@ -157,17 +161,43 @@ mod tests {
         assert!(!fits(&mark, &copy), "another inode");
     }
 
+    /// Writes, and sets the time of the content back.
+    fn write_secretly(path: &Path) {
+        let before = fs::metadata(path).unwrap().modified().unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        file.write_at(&[8], 5000).unwrap();
+        file.set_modified(before).unwrap();
+        assert_eq!(fs::metadata(path).unwrap().modified().unwrap(), before);
+    }
+
     #[test]
     fn a_file_that_was_written_again_needs_a_push_even_if_it_hides_that() {
+        for age in [Duration::ZERO, Duration::from_secs(9)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("segment");
+            fs::write(&path, [7; 10_000]).unwrap();
+            let mark = mark_after(&path, age);
+            let ctime = || fs::metadata(&path).map(|found| (found.ctime(), found.ctime_nsec())).unwrap();
+            let before = ctime();
+            // Of a file that is said to be settled the clock must have moved on, as it has in 9 seconds.
+            while ctime() == before {
+                write_secretly(&path);
+            }
+            assert!(!fits(&mark, &path), "same name, inode, length and time, {age:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_just_finished_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("segment");
         fs::write(&path, [7; 10_000]).unwrap();
-        let mark = mark_of(&path);
-        let before = fs::metadata(&path).unwrap().modified().unwrap();
-        let file = File::options().write(true).open(&path).unwrap();
-        std::os::unix::fs::FileExt::write_at(&file, &[8], 5000).unwrap();
-        file.set_modified(before).unwrap();
-        assert!(!fits(&mark, &path), "same name, inode, length and time");
+        // What was pushed had another content under the very same times.
+        let found = fs::metadata(&path).unwrap();
+        let modified = found.modified().unwrap();
+        let mark = |age| Mark::new(segment(), SYSTEM, &found, modified + age, xxh3_128(&[6; 10_000]));
+        assert!(!fits(&mark(Duration::ZERO), &path));
+        assert!(fits(&mark(Duration::from_secs(9)), &path), "its times tell that it is the same");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use place::Beside;
 use prefetched::Prefetched;
 
 /// What the usual exit codes are raised by.
-const RAISED: u8 = 200;
+pub(crate) const RAISED: u8 = 200;
 /// Of a bug of ours; the usual code is too large to be raised.
 const BUG: u8 = 250;
 /// What a shell makes of SIGTERM. PostgreSQL then knows that it was told to stop, and says nothing of a failure.
@@ -132,16 +132,16 @@ pub fn code(ending: &Ending) -> u8 {
     }
 }
 
-/// Hands over a segment that was fetched ahead, before anything is started for it.
+/// Whether the segment of this call is in its place, because it was fetched ahead, or is while this waits.
 ///
-/// # Errors
-/// None today: whatever is wrong here is found again, and told, by the call itself.
-pub fn early(config: &Config, args: &Args) -> Result<Option<Exit>, Failure> {
+/// Whatever is wrong is found again, and told, by the call itself.
+#[must_use]
+pub fn is_done(config: &Config, args: &Args) -> bool {
     if args.helper || !args.prefetches(config) {
-        return Ok(None);
+        return false;
     }
-    let Ok(prefetched) = prefetched_of(config, args) else { return Ok(None) };
-    Ok(prefetched.take(&args.path, config.wal.deadline.duration()).then_some(Exit::Done))
+    let prefetched = prefetched_of(config, args);
+    prefetched.is_ok_and(|prefetched| prefetched.take(&args.path, config.wal.deadline.duration()))
 }
 
 fn prefetched_of(config: &Config, args: &Args) -> Result<Prefetched, Option<std::io::Error>> {

@@ -50,6 +50,7 @@ fn restore_command(cluster: &Cluster, key: &Path) -> String {
     let scratch = cluster.postgres.scratch().path();
     let (program, config) = (scratch.join("restore-wal"), scratch.join("backstay.toml"));
     fs::copy(env!("CARGO_BIN_EXE_restore-wal"), &program).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_backstay-wal"), scratch.join("backstay-wal")).unwrap();
     fs::write(&config, "").unwrap();
     let repository = cluster.root.path().join("repository");
     fs::set_permissions(cluster.root.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -89,6 +89,7 @@ impl Scene {
         let scratch = cluster.postgres.scratch().path();
         let program = scratch.join("restore-wal");
         fs::copy(env!("CARGO_BIN_EXE_restore-wal"), &program).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_backstay-wal"), scratch.join("backstay-wal")).unwrap();
         fs::write(scratch.join("backstay.toml"), "").unwrap();
         fs::set_permissions(cluster.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let scene = Self { program, repository, segments, targets, cluster };

@@ -29,7 +29,7 @@ impl Archiving {
         let postgres = TestPostgres::start_blocking(&options).unwrap();
         let this = Self { postgres, shared };
         // The server may run under another account, which must reach program and repository.
-        for name in ["archive-wal", "restore-wal"] {
+        for name in ["archive-wal", "restore-wal", "backstay-wal"] {
             fs::copy(support::program_path(name), this.path(name)).unwrap();
         }
         fs::write(this.path("backstay.toml"), "").unwrap();

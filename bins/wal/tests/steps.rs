@@ -128,7 +128,7 @@ fn the_helper_is_killed_at_every_step_and_marks_nothing_that_is_absent() {
     let lock = lock(&stage);
     let swept = kill_at_every_call(
         // It looks for work until it is killed or idle, so not at every call.
-        FILES,
+        FILES_OF_THREADS,
         &stage.path("log"),
         |run| {
             stage.put(2 * run, 7);

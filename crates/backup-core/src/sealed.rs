@@ -217,13 +217,26 @@ pub fn seal(content: &[u8], level: i32, recipients: &Recipients) -> io::Result<(
 /// # Errors
 /// Of the input; what zstd or age say, neither of which is expected.
 pub fn seal_from<R: Read + Send>(input: R, options: &SealOptions) -> io::Result<(Seal, Bytes)> {
+    seal_from_then(input, options, |_| ())
+}
+
+/// As [`seal_from`]; calls `at_end` when the input has ended and its last frames are still being compressed, with the
+/// length of the stored form so far: from then on fewer threads than given are busy.
+///
+/// # Errors
+/// As [`seal_from`].
+pub fn seal_from_then<R: Read + Send>(
+    input: R,
+    options: &SealOptions,
+    at_end: impl FnOnce(usize) + Send,
+) -> io::Result<(Seal, Bytes)> {
     let room = Seal { length: 0, sha256: Sha256Hex([0; 32]) }.frame();
     let mut plain = room.clone();
     let mut collect = |frame: &[u8]| {
         plain.extend_from_slice(frame);
         Ok(())
     };
-    let seal = frames::compress(input, options.level, options.threads, &mut collect)?;
+    let seal = frames::compress(input, options.level, options.threads, &mut collect, at_end)?;
     // The seal comes first and is known last.
     plain[..room.len()].copy_from_slice(&seal.frame());
     let end = end_frame(&Sha256Hex::of(&plain).0);
@@ -270,7 +283,7 @@ fn write_plain<R: Read + Send>(
         output.write_all(bytes)
     };
     write(&seal.frame())?;
-    if frames::compress(input, options.level, options.threads, &mut write)? != seal {
+    if frames::compress(input, options.level, options.threads, &mut write, |_| ())? != seal {
         return Err(io::Error::other("the content changed while it was read"));
     }
     let digest = hasher.finalize();

@@ -41,4 +41,4 @@ pub use failure::{Cancelled, Failure};
 pub use open::{BareStore, Opened, Unavailable};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresArgs;
-pub use run::{Ending, run, run_as};
+pub use run::{Ending, is_done, run, run_as};

@@ -9,6 +9,8 @@ use crate::context::Context;
 use crate::failure::Failure;
 
 const PROGRAM: &str = "restore-wal";
+/// What it becomes where there is work to do.
+const WHOLE: &str = "backstay-wal";
 /// Variables that say where repositories are and who may read them.
 const PASSED_ON: [&str; 2] = ["AWS_", "BACKSTAY_"];
 /// Variables of ours that are about this run alone.
@@ -19,13 +21,16 @@ impl Context {
     /// The command by which a restored server gets its WAL. It runs in its data directory, so nothing in it is relative.
     ///
     /// # Errors
-    /// `restore-wal` is not beside this program.
+    /// `restore-wal`, or what belongs to it, is not beside this program.
     pub fn restore_command(&self, standby: bool, identity_file: Option<&str>) -> Result<String, Failure> {
-        let program = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(PROGRAM)));
-        let program = program.filter(|program| program.is_file()).ok_or_else(|| {
-            Failure::usage(format!("{PROGRAM} is not beside this program"))
-                .with_hint("install it there, or say how the server gets its WAL with --restore-command")
-        })?;
+        let beside = |name: &str| {
+            let program = std::env::current_exe().ok().map(|own| own.with_file_name(name));
+            program.filter(|program| program.is_file()).ok_or_else(|| {
+                Failure::usage(format!("{name} is not beside this program"))
+                    .with_hint("install it there, or say how the server gets its WAL with --restore-command")
+            })
+        };
+        let program = beside(PROGRAM).and_then(|program| beside(WHOLE).map(|_| program))?;
         let mut words = vec![command_word(&program.display().to_string()), "%f".to_owned(), "%p".to_owned()];
         if standby {
             words.push("--standby".to_owned());

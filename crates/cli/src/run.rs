@@ -36,20 +36,33 @@ const STRAGGLERS: Duration = Duration::from_secs(2);
 /// The first SIGTERM, SIGINT or SIGHUP cancels [`Context::cancel`]; the action then has 30 seconds for an orderly end.
 /// A second signal, or the end of that time, drops it.
 pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>) -> ExitCode {
-    ExitCode::from(ending(Builder::new_multi_thread(), |_, _| Ok(None), action).exit().code())
+    ExitCode::from(ending(Builder::new_multi_thread(), action).exit().code())
 }
 
-/// As [`run`], for a program with exit codes of its own, or one that is often done before there is much to start.
+/// As [`run`], for a program with exit codes of its own that is started for every file.
 ///
-/// `early` runs before logs, runtime and signals; with an exit it ends the program. `codes` turns every ending into a
-/// number: those of wrong arguments and of panics too. The action has one thread, and others for what blocks: a program
-/// that is started for every file has no time to start more.
+/// `codes` turns every ending into a number: those of wrong arguments and of panics too. The action has one thread, and
+/// others for what blocks: there is no time to start more.
 pub fn run_as<A: Arguments>(
     codes: impl Fn(&Ending) -> u8,
-    early: impl FnOnce(&Config, &A) -> Result<Option<Exit>, Failure>,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> ExitCode {
-    ExitCode::from(codes(&ending(Builder::new_current_thread(), early, action)))
+    ExitCode::from(codes(&ending(Builder::new_current_thread(), action)))
+}
+
+/// Asks whether there is nothing to do, of the arguments and the configuration of this process.
+///
+/// For a small program in front of a large one: it needs no logs, no runtime and no store. It prints nothing and does not
+/// panic. `false` is also the answer to whatever is wrong, help included: the large program finds it again, and tells.
+pub fn is_done<A: Arguments>(ask: impl FnOnce(&Config, &A) -> bool) -> bool {
+    std::panic::set_hook(Box::new(|_| ()));
+    let asked = catch_unwind(AssertUnwindSafe(|| {
+        let (arguments, common) = parse::<A>().ok()?;
+        let loaded =
+            Config::load(config_file(&common).ok()?.as_ref(), &environment(), &flags(&arguments, &common));
+        Some(ask(&loaded.ok()?.config, &arguments))
+    }));
+    matches!(asked, Ok(Some(true)))
 }
 
 /// How a program ended.
@@ -84,20 +97,16 @@ impl Ending {
 
 fn ending<A: Arguments>(
     runtime: Builder,
-    early: impl FnOnce(&Config, &A) -> Result<Option<Exit>, Failure>,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> Ending {
     std::panic::set_hook(Box::new(explain_panic));
     let json = std::env::args_os().any(|arg| arg == "--json");
-    let parsed = command::<A>()
-        .try_get_matches()
-        .and_then(|matches| Ok((A::from_arg_matches(&matches)?, CommonArgs::from_arg_matches(&matches)?)));
-    let (arguments, common) = match parsed {
+    let (arguments, common) = match parse::<A>() {
         Ok(parsed) => parsed,
         Err(error) => return refuse(&error, json),
     };
     let json = json || common.json;
-    match catch_unwind(AssertUnwindSafe(|| live(runtime, (arguments, &common), early, action))) {
+    match catch_unwind(AssertUnwindSafe(|| live(runtime, (arguments, &common), action))) {
         Ok(Ok(exit)) => Ending::Returned(exit),
         Ok(Err(failure)) => {
             output::failure(&failure, json);
@@ -112,6 +121,11 @@ fn ending<A: Arguments>(
             Ending::Panicked
         }
     }
+}
+
+fn parse<A: Arguments>() -> Result<(A, CommonArgs), clap::Error> {
+    let matches = command::<A>().try_get_matches()?;
+    Ok((A::from_arg_matches(&matches)?, CommonArgs::from_arg_matches(&matches)?))
 }
 
 /// The program's arguments with one help for both flags, the short form: it fits a screen.
@@ -150,15 +164,11 @@ fn refuse(error: &clap::Error, json: bool) -> Ending {
 fn live<A: Arguments>(
     mut runtime: Builder,
     (arguments, common): (A, &CommonArgs),
-    early: impl FnOnce(&Config, &A) -> Result<Option<Exit>, Failure>,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
     let environment = environment();
     let file = config_file(common)?;
     let loaded = Config::load(file.as_ref(), &environment, &flags(&arguments, common))?;
-    if let Some(exit) = early(&loaded.config, &arguments)? {
-        return Ok(exit);
-    }
     let bars = MultiProgress::new();
     logging::start(common, &bars)?;
     for warning in &loaded.warnings {

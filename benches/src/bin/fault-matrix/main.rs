@@ -72,7 +72,7 @@ fn find(name: &str) -> Option<Tool> {
 fn ours() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let folder = program.parent()?.to_path_buf();
-    let all = ["archive-wal", "restore-wal", "backup-cluster", "restore-cluster"];
+    let all = ["archive-wal", "restore-wal", "backstay-wal", "backup-cluster", "restore-cluster"];
     all.iter().all(|name| folder.join(name).is_file()).then_some(folder)
 }
 

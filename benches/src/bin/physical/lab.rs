@@ -105,7 +105,7 @@ impl Lab {
 
     /// Whether a program of ours is beside this one, together with the one that archives.
     pub(crate) fn has(&self, program: &str) -> bool {
-        [program, "archive-wal"].iter().all(|name| self.programs.join(name).is_file())
+        [program, "archive-wal", "backstay-wal"].iter().all(|name| self.programs.join(name).is_file())
     }
 
     /// What is measured on.
@@ -150,7 +150,11 @@ impl Lab {
         let (now, out) = (now.display(), out.display());
         let mut text = format!("rm -f {now}; ");
         match place {
-            Place::Disk => _ = write!(text, "rm -rf {out}; {}mkdir -p {out}; ", self.shell.prefix()),
+            // The archiver of the run before may still be writing there.
+            Place::Disk => {
+                let empty = format!("until rm -rf {out}; do sleep 0.2; done");
+                _ = write!(text, "{empty}; {}mkdir -p {out}; ", self.shell.prefix());
+            }
             Place::S3 => {
                 _ = write!(text, "{}; ", self.chore(&format!("empty-bucket {}", self.s3.address().port())));
             }

@@ -5,7 +5,7 @@
 //! background) is counted for it: orphans come to this process, and it waits for them before it ends.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -95,7 +95,10 @@ pub(crate) fn play(play: &Play) -> std::io::Result<()> {
         failed += call(&line, push, &mut calls)?;
         if push {
             let status = wal.join("archive_status");
-            fs::rename(status.join(format!("{name}.ready")), status.join(format!("{name}.done")))?;
+            let renamed =
+                fs::rename(status.join(format!("{name}.ready")), status.join(format!("{name}.done")));
+            // A tool that pushes ahead may rename them itself.
+            renamed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
         } else {
             let length = fs::metadata(&path)?.len();
             assert!(length == SEGMENT, "{name} has {length} bytes");

@@ -63,7 +63,7 @@ impl Bench {
     }
 
     pub(crate) fn has_ours(&self) -> bool {
-        ["archive-wal", "restore-wal"].iter().all(|name| self.programs.join(name).is_file())
+        ["archive-wal", "restore-wal", "backstay-wal"].iter().all(|name| self.programs.join(name).is_file())
     }
 
     fn chosen(&self, ways: Vec<Way>) -> Vec<Way> {
@@ -105,6 +105,7 @@ impl Bench {
         if s3.is_none() {
             add("one by one, zstd 1", 1, false, 0);
             add("ahead, zstd 1", 1, true, 0);
+            add("ahead, zstd --fast=3", -3, true, 0);
         }
     }
 
@@ -163,7 +164,7 @@ impl Bench {
         }
         self.peers(&mut ways, place);
         self.ours(&mut ways, "restore-wal", place);
-        ways.retain(|way| !way.name.ends_with("zstd 1"));
+        ways.retain(|way| !way.name.ends_with("zstd 1") && !way.name.ends_with("zstd --fast=3"));
         let ways = self.chosen(ways);
         let results = self.rounds(&ways, "get").await;
         format!("{}\n\n{}", table(&ways, &results), verdicts(&get_bars(&ways, &results)))
@@ -339,8 +340,8 @@ fn push_bars(ways: &[Way], results: &[Vec<Played>]) -> Vec<Bar> {
             (Better::More, 1.05, 1.15),
         ),
         compare.bar(
-            "push, sustained, zstd 1 to lz4",
-            ("archive-wal ahead, zstd 1", &lz4),
+            "push, sustained, zstd --fast=3 to lz4",
+            ("archive-wal ahead, zstd --fast=3", &lz4),
             Played::rate,
             (Better::More, 1.2, 1.4),
         ),

@@ -27,7 +27,7 @@ pub(crate) enum Tool {
     },
     WalRus(PathBuf),
     Ours {
-        level: u32,
+        level: i32,
         /// Whether it pushes or fetches ahead, as it does by default.
         ahead: bool,
     },

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use backstay_backup_core::Error as CoreError;
 use backstay_cli::{Context, Exit, Failure};
@@ -188,6 +188,7 @@ async fn archive(work: Work) -> Result<bool, WalArchiveError> {
     let name = WalFile::Segment(segment);
     let local = |source| CoreError::Source { object: name.to_string(), source };
     let Some(claim) = Claim::take(&claim_of(&spool, segment)).map_err(local)? else { return Ok(false) };
+    let now = SystemTime::now();
     let source = match File::open(&path).and_then(|file| WalSource::new(name, file)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         opened => opened.map_err(local)?,
@@ -195,7 +196,7 @@ async fn archive(work: Work) -> Result<bool, WalArchiveError> {
     let found = source.metadata().clone();
     let pushed = archive.push_file(source).await?;
     // Only now: the quorum has it durably.
-    let mark = Mark::new(segment, system, &found, pushed.xxh3);
+    let mark = Mark::new(segment, system, &found, now, pushed.xxh3);
     spool.write(&Mark::name(segment), &mark.encode()).map_err(local)?;
     drop(claim);
     Ok(true)

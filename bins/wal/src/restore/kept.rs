@@ -1,9 +1,8 @@
 //! The mark on a segment that was fetched ahead: this very file was proven, is durable, and nobody has touched it since.
 //!
 //! The helper writes it last: after length, digest and header were found right, after the fsync, and after the file got its
-//! name. It names the file on disk by device, inode and length, and by two times: that of the last change of content, and
-//! that of the last change of anything (`ctime`), which a write, a rename, and whoever sets the first one back all move to
-//! the present, and which nobody can set. So a call need not read 16 MiB again; what the mark does not fit is fetched anew.
+//! name. It names the file on disk ([`Identity`]), times included. So a call need not read 16 MiB again; what the mark
+//! does not fit is fetched anew.
 //!
 //! | what happens | what follows |
 //! |---|---|
@@ -16,10 +15,10 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 
 use backstay_postgres_ops::wal::{Segment, SystemId};
 
+use crate::identity::Identity;
 use crate::mark::{checked_line, whole_line};
 
 /// First word of a mark; changes with its form.
@@ -33,28 +32,6 @@ pub(super) struct Kept {
     segment: Segment,
     system: SystemId,
     file: Identity,
-}
-
-/// What the file system says of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    length: u64,
-    content_changed: (i64, i64),
-    anything_changed: (i64, i64),
-}
-
-impl Identity {
-    fn of(found: &Metadata) -> Self {
-        Self {
-            device: found.dev(),
-            inode: found.ino(),
-            length: found.len(),
-            content_changed: (found.mtime(), found.mtime_nsec()),
-            anything_changed: (found.ctime(), found.ctime_nsec()),
-        }
-    }
 }
 
 impl Kept {
@@ -75,11 +52,8 @@ impl Kept {
 
     /// Its content.
     pub(super) fn encode(&self) -> String {
-        let Identity { device, inode, length, content_changed: (m, m_nano), anything_changed: (c, c_nano) } =
-            self.file;
-        let Self { segment, system, .. } = self;
-        let file = format!("{device} {inode} {length} {m} {m_nano} {c} {c_nano}");
-        checked_line(format!("{FORM} {segment} {system} {file}"))
+        let Self { segment, system, file } = self;
+        checked_line(format!("{FORM} {segment} {system} {}", file.encode()))
     }
 
     /// Reads a mark; `None` for anything that is none.
@@ -89,12 +63,8 @@ impl Kept {
             return None;
         }
         let segment = words.next()?.parse().ok()?;
-        let mut unsigned = || words.next()?.parse::<u64>().ok();
-        let (system, device, inode, length) =
-            (SystemId::new(unsigned()?), unsigned()?, unsigned()?, unsigned()?);
-        let mut number = || words.next()?.parse::<i64>().ok();
-        let (content_changed, anything_changed) = ((number()?, number()?), (number()?, number()?));
-        let file = Identity { device, inode, length, content_changed, anything_changed };
+        let system = SystemId::new(words.next()?.parse().ok()?);
+        let file = Identity::decode(&mut words)?;
         words.next().is_none().then_some(Self { segment, system, file })
     }
 
@@ -110,7 +80,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
     use std::path::{Path, PathBuf};
 
     use proptest::prelude::*;

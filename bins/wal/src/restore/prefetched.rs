@@ -17,6 +17,7 @@ use super::kept::Kept;
 use super::place::{self, Beside};
 use crate::claim::Claim;
 use crate::data_directory::DataDirectory;
+use crate::program::RESTORE_WAL;
 use crate::spool::Spool;
 use crate::{destination, helper};
 
@@ -136,7 +137,7 @@ impl Prefetched {
             return;
         }
         let Ok(Some(lock)) = Claim::take(&self.spool.file(LOCK)) else { return };
-        if let Err(error) = helper::start(lock, "--helper") {
+        if let Err(error) = helper::start(RESTORE_WAL, lock, "--helper") {
             tracing::warn!(%error, "no prefetch");
         }
     }

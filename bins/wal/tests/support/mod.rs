@@ -183,6 +183,7 @@ pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
 pub fn program_path(program: &str) -> &'static str {
     match program {
         "archive-wal" => env!("CARGO_BIN_EXE_archive-wal"),
+        "backstay-wal" => env!("CARGO_BIN_EXE_backstay-wal"),
         _ => env!("CARGO_BIN_EXE_restore-wal"),
     }
 }

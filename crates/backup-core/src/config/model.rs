@@ -260,7 +260,7 @@ pub struct CompressionConfig {
     /// Format; `zstd` by default.
     #[schemars(with = "Option<Codec>")]
     pub codec: Codec,
-    /// 1 (fast) to 19 (small) for zstd, 1 to 9 for gzip; the default of each is a good middle.
+    /// For zstd -7 (fastest) to 19 (smallest) but 0, for gzip 1 to 9; the default of each is a good middle.
     pub level: Option<i32>,
     /// Threads; one for each processor by default.
     pub workers: Option<NonZeroU32>,
@@ -314,7 +314,7 @@ pub struct WalConfig {
     /// Segments that may be archived before the server asks for it; 64 by default, 0 for none.
     #[schemars(with = "Option<u32>")]
     pub look_ahead: u32,
-    /// Segments that are archived or fetched at the same time; 2 by default.
+    /// Segments that are archived or fetched at the same time; 3 by default.
     #[schemars(with = "Option<NonZeroU32>")]
     pub in_flight: u32,
     /// Segments that may be fetched before the server asks for them; 16 by default, 0 for none.
@@ -333,7 +333,7 @@ impl Default for WalConfig {
         Self {
             spool: None,
             look_ahead: 64,
-            in_flight: 2,
+            in_flight: 3,
             prefetch: 16,
             prefetch_size: ByteSize(256 << 20),
             deadline: TimeSpan::from_secs(120),

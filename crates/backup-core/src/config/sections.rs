@@ -213,7 +213,7 @@ pub(super) fn encryption(reader: Reader<'_>) -> Result<EncryptionConfig> {
 pub(super) fn compression(reader: Reader<'_>) -> Result<CompressionConfig> {
     let codecs = [("none", Codec::None), ("zstd", Codec::Zstd), ("gzip", Codec::Gzip)];
     let codec = reader.choice("codec", &codecs)?.unwrap_or(Codec::Zstd);
-    let range = if codec == Codec::Gzip { 1..=9 } else { 1..=19 };
+    let range = if codec == Codec::Gzip { 1..=9 } else { -7..=19 };
     let level = reader.number("level", range)?;
     let workers = reader.number("workers", 1..=256)?;
     reader.finish()?;

@@ -112,7 +112,7 @@ fn bad_values_are_refused_with_their_line() {
         ),
         (
             "[compression]\nlevel = 99",
-            "bad value of `compression.level` at line 2 of backstay.toml: 99 is out of range: it must be from 1 to 19",
+            "bad value of `compression.level` at line 2 of backstay.toml: 99 is out of range: it must be from -7 to 19",
         ),
         (
             "[compression]\nlevel = \"3\"",

@@ -20,7 +20,8 @@ use crate::pipeline::buffers::Buffer;
 /// Frames that may be ahead of the next one to be handed out.
 const LEAD: usize = 4;
 
-/// Reads the whole input, gives its frames to `emit`, and returns the seal of what was read. Blocks.
+/// Reads the whole input, gives its frames to `emit`, and returns the seal of what was read. Calls `at_end` when all of it
+/// is read and the last frames are still being compressed, with the bytes emitted so far. Blocks.
 ///
 /// # Errors
 /// Of the input, of zstd, of `emit`.
@@ -29,12 +30,14 @@ pub(super) fn compress<R: Read + Send>(
     level: i32,
     threads: usize,
     emit: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
+    at_end: impl FnOnce(usize) + Send,
 ) -> io::Result<Seal> {
     let source = Source { input, hasher: Sha256::new(), length: 0, next: 0, ended: false };
     let work = Work {
         source: Mutex::new(source),
-        sink: Mutex::new(Sink { emit, next: 0, waiting: BTreeMap::new(), stopped: false }),
+        sink: Mutex::new(Sink { emit, next: 0, emitted: 0, waiting: BTreeMap::new(), stopped: false }),
         moved: Condvar::new(),
+        at_end: Mutex::new(Some(at_end)),
         compressors: Compressors::new(level),
     };
     std::thread::scope(|scope| {
@@ -50,11 +53,13 @@ pub(super) fn compress<R: Read + Send>(
     Ok(Seal { length: source.length, sha256: Sha256Hex(source.hasher.finalize().into()) })
 }
 
-struct Work<'a, R> {
+struct Work<'a, R, F> {
     source: Mutex<Source<R>>,
     sink: Mutex<Sink<'a>>,
     /// The next frame changed, or somebody failed.
     moved: Condvar,
+    /// Called once.
+    at_end: Mutex<Option<F>>,
     compressors: Compressors,
 }
 
@@ -69,11 +74,12 @@ struct Source<R> {
 struct Sink<'a> {
     emit: &'a mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
     next: usize,
+    emitted: usize,
     waiting: BTreeMap<usize, Buffer>,
     stopped: bool,
 }
 
-impl<R: Read> Work<'_, R> {
+impl<R: Read, F: FnOnce(usize)> Work<'_, R, F> {
     /// Takes frames until there is none; whoever fails stops the others.
     fn run(&self) -> io::Result<()> {
         let result = self.take_frames();
@@ -88,7 +94,13 @@ impl<R: Read> Work<'_, R> {
     fn take_frames(&self) -> io::Result<()> {
         let mut frame = Vec::with_capacity(FRAME);
         loop {
-            let number = lock(&self.source).read(&mut frame)?;
+            let (number, is_last) = {
+                let mut source = lock(&self.source);
+                (source.read(&mut frame)?, source.ended)
+            };
+            if is_last && let Some(at_end) = lock(&self.at_end).take() {
+                at_end(lock(&self.sink).emitted);
+            }
             let Some(number) = number else { return Ok(()) };
             let compressed = self.compressors.zstd(&frame)?;
             let far = |sink: &mut Sink<'_>| !sink.stopped && number > sink.next + LEAD;
@@ -123,6 +135,7 @@ impl Sink<'_> {
         self.waiting.insert(number, frame);
         while let Some(frame) = self.waiting.remove(&self.next) {
             (self.emit)(&frame)?;
+            self.emitted += frame.len();
             self.next += 1;
         }
         Ok(())

@@ -17,7 +17,7 @@ use backstay_backup_core::repository::Repository;
 use backstay_backup_core::sealed::{SealError, UnsealError, unseal_through};
 use backstay_backup_core::store::{GetResult, StoreError};
 use bytes::{Buf, Bytes};
-use futures::TryStreamExt;
+use futures::{TryStreamExt, join};
 use tokio::sync::mpsc;
 
 use super::fetch::{Skipped, open_object};
@@ -62,9 +62,19 @@ impl WalArchive {
         identities: &Identities,
         target: &OpenTarget,
     ) -> Result<Option<FetchedFile>, WalArchiveError> {
-        match self.find_file(file, identities, target).await? {
+        let (finding, proving) =
+            (self.find_file(file, identities, target), self.prove_absence(file, identities));
+        if matches!(file, WalFile::History(_)) {
+            // A server asks for many, and most are absent. What both find, it would have found at the moment of the first.
+            let (found, absence) = join!(finding, proving);
+            return match found? {
+                Some(fetched) => Ok(Some(fetched)),
+                None => absence.map(|()| None),
+            };
+        }
+        match finding.await? {
             Some(fetched) => Ok(Some(fetched)),
-            None => self.prove_absence(file, identities).await.map(|()| None),
+            None => proving.await.map(|()| None),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use backstay_backup_core::key::Key;
 use backstay_backup_core::repository::Repository;
-use backstay_backup_core::sealed::{Seal, SealOptions, seal_from, seal_through};
+use backstay_backup_core::sealed::{Seal, SealOptions, seal_from, seal_from_then, seal_through};
 use backstay_backup_core::store::{Attributes, StoreError};
 use backstay_backup_core::upload::{UploadOptions, Uploader};
 use bytes::{Bytes, BytesMut};
@@ -25,7 +25,7 @@ use crate::wal::{HEADER_LENGTH, SegmentHeader, WalError, WalFile};
 /// Longest file whose compressed form is kept in memory, in bytes.
 const ONE_PASS: u64 = 64 << 20;
 /// Longest stored form, in bytes, that another file is compressed beside.
-const LIGHT: usize = 8 << 20;
+const LIGHT: usize = 6 << 20;
 /// Bytes of a piece on its way from the compressor to an upload.
 const PIECE: usize = 1 << 20;
 /// Pieces that may wait for an upload.
@@ -128,7 +128,7 @@ impl WalArchive {
     async fn push_small(&self, source: WalSource) -> Result<PushedFile, WalArchiveError> {
         let (name, options) = (source.name, self.sealing().clone());
         let is_text = matches!(name, WalFile::History(_) | WalFile::Backup(..));
-        let turn = self.turn().await;
+        let mut turn = self.turn().await;
         let sealed = blocking(name, move || {
             let mut reader = Hashed::of(&source);
             let mut text = Vec::new();
@@ -136,14 +136,14 @@ impl WalArchive {
                 reader.read_to_end(&mut text)?;
                 seal_from(&text[..], &options)?
             } else {
-                seal_from(&mut reader, &options)?
+                // What hardly compresses is stored before the next one is compressed: two at once are too much memory.
+                let at_end = |stored| drop(turn.take_if(|_| stored <= LIGHT));
+                seal_from_then(&mut reader, &options, at_end)?
             };
             source.is_unchanged()?;
-            Ok((sealed, reader.hasher.digest128(), text))
+            Ok((sealed, reader.hasher.digest128(), text, turn))
         });
-        let ((seal, stored), xxh3, text) = sealed.await?;
-        // What hardly compresses is stored before the next one is compressed: two of them at once are too much memory.
-        let _turn = turn.filter(|_| stored.len() > LIGHT);
+        let ((seal, stored), xxh3, text, _turn) = sealed.await?;
         if is_text {
             let refuse = |source| WalArchiveError::Content { file: name, source };
             check(name, &text, self.system()).map_err(refuse)?;
