@@ -137,13 +137,13 @@ async fn archive(ctx: &Context, args: &Args, path: &Path) -> Result<Exit, Failur
         .recipients(ctx.recipients()?);
     let pushed = ctx.stoppable(archive.push_file(source)).await??;
     drop(claim);
-    for (repository, problem) in &pushed.receipt.missing {
+    for (repository, problem) in &pushed.missing {
         tracing::warn!(repository, %name, problem, "not archived there");
     }
     if let Some(ahead) = &ahead {
         ahead.start_helper();
     }
-    ctx.print(&Archived::new(&pushed.receipt))
+    ctx.print(&Archived::new(&pushed))
 }
 
 /// Whether a helper had the segment archived in the end.
@@ -186,7 +186,7 @@ fn open(name: WalFile, path: &Path) -> Result<WalSource, Failure> {
 struct Archived {
     file: String,
     bytes: u64,
-    sha256: String,
+    digest: String,
     stored: Vec<String>,
     present: Vec<String>,
     missing: Vec<String>,
@@ -197,7 +197,7 @@ impl Archived {
         Self {
             file: receipt.file.to_string(),
             bytes: receipt.seal.length,
-            sha256: receipt.seal.sha256.to_string(),
+            digest: receipt.seal.digest.to_string(),
             stored: receipt.stored.clone(),
             present: receipt.present.clone(),
             missing: receipt.missing.iter().map(|(name, _)| name.clone()).collect(),

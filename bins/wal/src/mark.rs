@@ -1,7 +1,7 @@
 //! The note that a segment is durable in the quorum.
 //!
 //! Written after the last repository of the quorum took the segment, never before. It names the file on disk by what the
-//! file system says of it ([`Identity`]), its every byte (XXH3-128), and ends with a digest of itself. A mark that
+//! file system says of it ([`Identity`]), its every byte (the digest of its seal), and ends with a digest of itself. A mark that
 //! is torn, of another file, or of a file that was written again fits nothing and is passed over. So it need not be made
 //! durable: a crash can take it away, and the segment is pushed once more.
 //!
@@ -10,18 +10,18 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::time::SystemTime;
 
+use backstay_backup_core::manifest::Sha256Hex;
+use backstay_backup_core::sealed::Seal;
 use backstay_postgres_ops::wal::{Segment, SystemId};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::identity::Identity;
 
 /// First word of a mark; changes with its form.
-const FORM: &str = "backstay-mark-2";
-/// Bytes that are read and hashed at a time: small enough for a processor's cache.
-const AT_ONCE: usize = 256 << 10;
+const FORM: &str = "backstay-mark-3";
 
 /// A file as it was when it was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) struct Mark {
     file: Identity,
     /// Whether the times alone tell that the file is still the same.
     settled: bool,
-    xxh3: u128,
+    digest: Sha256Hex,
 }
 
 impl Mark {
@@ -42,10 +42,10 @@ impl Mark {
         system: SystemId,
         found: &Metadata,
         now: SystemTime,
-        xxh3: u128,
+        digest: Sha256Hex,
     ) -> Self {
         let file = Identity::of(found);
-        Self { segment, system, file, settled: file.is_settled(now), xxh3 }
+        Self { segment, system, file, settled: file.is_settled(now), digest }
     }
 
     /// Its name in the spool.
@@ -55,9 +55,9 @@ impl Mark {
 
     /// Its content.
     pub(crate) fn encode(&self) -> String {
-        let Self { segment, system, file, settled, xxh3 } = self;
+        let Self { segment, system, file, settled, digest } = self;
         let settled = u8::from(*settled);
-        checked_line(format!("{FORM} {segment} {system} {} {settled} {xxh3:032x}", file.encode()))
+        checked_line(format!("{FORM} {segment} {system} {} {settled} {digest}", file.encode()))
     }
 
     /// Reads a mark; `None` for anything that is none.
@@ -74,8 +74,8 @@ impl Mark {
             "1" => true,
             _ => return None,
         };
-        let xxh3 = u128::from_str_radix(words.next()?, 16).ok()?;
-        words.next().is_none().then_some(Self { segment, system, file, settled, xxh3 })
+        let digest = words.next()?.parse().ok()?;
+        words.next().is_none().then_some(Self { segment, system, file, settled, digest })
     }
 
     /// Whether this open file is the one that was pushed, byte for byte. Reads all of it if its times do not tell.
@@ -85,7 +85,7 @@ impl Mark {
     pub(crate) fn fits(&self, segment: Segment, system: SystemId, file: &mut File) -> io::Result<bool> {
         let same =
             self.segment == segment && self.system == system && self.file == Identity::of(&file.metadata()?);
-        Ok(same && (self.settled || hash(file)? == self.xxh3))
+        Ok(same && (self.settled || Seal::of_reader(file)?.digest == self.digest))
     }
 }
 
@@ -100,18 +100,6 @@ pub(crate) fn checked_line(mut text: String) -> String {
 pub(crate) fn whole_line(text: &str) -> Option<&str> {
     let (body, check) = text.strip_suffix('\n')?.rsplit_once(' ')?;
     (check == format!("{:032x}", xxh3_128(body.as_bytes()))).then_some(body)
-}
-
-/// XXH3-128 of what a reader gives.
-pub(crate) fn hash(mut input: impl Read) -> io::Result<u128> {
-    let mut hasher = Xxh3::new();
-    let mut buffer = vec![0; AT_ONCE];
-    loop {
-        match input.read(&mut buffer)? {
-            0 => return Ok(hasher.digest128()),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -138,7 +126,13 @@ mod tests {
     fn mark_after(path: &Path, age: Duration) -> Mark {
         let mut file = File::open(path).unwrap();
         let found = file.metadata().unwrap();
-        Mark::new(segment(), SYSTEM, &found, found.modified().unwrap() + age, hash(&mut file).unwrap())
+        Mark::new(
+            segment(),
+            SYSTEM,
+            &found,
+            found.modified().unwrap() + age,
+            Seal::of_reader(&mut file).unwrap().digest,
+        )
     }
 
     fn fits(mark: &Mark, path: &Path) -> bool {
@@ -195,7 +189,7 @@ mod tests {
         // What was pushed had another content under the very same times.
         let found = fs::metadata(&path).unwrap();
         let modified = found.modified().unwrap();
-        let mark = |age| Mark::new(segment(), SYSTEM, &found, modified + age, xxh3_128(&[6; 10_000]));
+        let mark = |age| Mark::new(segment(), SYSTEM, &found, modified + age, Seal::of(&[6; 10_000]).digest);
         assert!(!fits(&mark(Duration::ZERO), &path));
         assert!(fits(&mark(Duration::from_secs(9)), &path), "its times tell that it is the same");
     }

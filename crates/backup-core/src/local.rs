@@ -10,6 +10,8 @@
 //! locks against deletion (`retain_until`), tags and MIME types; and a key cannot be both an object and the folder
 //! of others, as file systems have it.
 
+#[cfg(target_os = "linux")]
+mod direct;
 mod folder;
 mod lock;
 mod object;

@@ -11,11 +11,18 @@
 //!
 //! The end holds the digest of every byte before it, so a bit that zstd does not look at is covered too. Stock `zstd` passes over skippable frames and stock `age` over stanzas that it does not know. The header of an age file
 //! is authenticated by the key inside, so a forged seal is noticed by whoever can read the content.
+//!
+//! The digest in a seal only tells contents apart that became different by accident; what proves a content is the end, or
+//! age. So it is a fast one: SHA-256 of the XXH3-128 of the content and its length. Through the SHA-256 it tells nobody
+//! anything of an encrypted content but whether he guessed all of it, which XXH3 alone, made without secrets in mind, might.
 
 mod frames;
+mod hasher;
 mod stream;
 
 pub use stream::{UnsealError, unseal_through};
+
+use hasher::Hasher;
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -56,8 +63,9 @@ const AGE: &[u8] = b"age-encryption.org/v1\n";
 pub struct Seal {
     /// Bytes of the content.
     pub length: u64,
-    /// Digest of the content.
-    pub sha256: Sha256Hex,
+    /// SHA-256 of the XXH3-128 of the content (16 bytes, most significant first) and the length (8 bytes, least
+    /// significant first).
+    pub digest: Sha256Hex,
 }
 
 /// Why an object cannot be used.
@@ -85,7 +93,9 @@ impl Seal {
     /// The seal of a content.
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
-        Self { length: content.len() as u64, sha256: Sha256Hex::of(content) }
+        let mut hasher = Hasher::default();
+        hasher.update(content);
+        hasher.seal()
     }
 
     /// The seal of what a reader gives. Blocks for as long as that takes.
@@ -93,15 +103,12 @@ impl Seal {
     /// # Errors
     /// Of the reader.
     pub fn of_reader(mut input: impl Read) -> io::Result<Self> {
-        let (mut hasher, mut length) = (Sha256::new(), 0);
+        let mut hasher = Hasher::default();
         let mut buffer = vec![0; HASHED_AT_ONCE];
         loop {
             match input.read(&mut buffer)? {
-                0 => return Ok(Self { length, sha256: Sha256Hex(hasher.finalize().into()) }),
-                read => {
-                    hasher.update(&buffer[..read]);
-                    length += read as u64;
-                }
+                0 => return Ok(hasher.seal()),
+                read => hasher.update(&buffer[..read]),
             }
         }
     }
@@ -125,7 +132,7 @@ impl Seal {
                 && mark == MARK;
             let (length, rest) = rest.split_first_chunk::<8>()?;
             let digest = rest.first_chunk::<32>()?;
-            is_seal.then(|| Self { length: u64::from_le_bytes(*length), sha256: Sha256Hex(*digest) })
+            is_seal.then(|| Self { length: u64::from_le_bytes(*length), digest: Sha256Hex(*digest) })
         };
         parse().ok_or(not_sealed)
     }
@@ -137,7 +144,7 @@ impl Seal {
         let mut stanzas = header.filter_map(|line| str::from_utf8(line).ok()?.strip_prefix("-> "));
         let parse = |stanza: &str| {
             let (length, digest) = stanza.strip_prefix(STANZA)?.trim_start().split_once(' ')?;
-            Some(Self { length: length.parse().ok()?, sha256: digest.parse().ok()? })
+            Some(Self { length: length.parse().ok()?, digest: digest.parse().ok()? })
         };
         stanzas.find_map(parse).ok_or_else(not_sealed)
     }
@@ -146,7 +153,7 @@ impl Seal {
         let mut content = Vec::with_capacity(SEAL_LENGTH);
         content.extend(MARK);
         content.extend(self.length.to_le_bytes());
-        content.extend(self.sha256.0);
+        content.extend(self.digest.0);
         skippable_frame(&content)
     }
 }
@@ -154,7 +161,7 @@ impl Seal {
 /// The stanza needs no key and opens nothing; age asks whoever adds one to be a recipient.
 impl Recipient for Seal {
     fn wrap_file_key(&self, _key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
-        let args = vec![self.length.to_string(), self.sha256.to_string()];
+        let args = vec![self.length.to_string(), self.digest.to_string()];
         Ok((vec![Stanza { tag: STANZA.to_owned(), args, body: Vec::new() }], HashSet::new()))
     }
 }
@@ -230,7 +237,7 @@ pub fn seal_from_then<R: Read + Send>(
     options: &SealOptions,
     at_end: impl FnOnce(usize) + Send,
 ) -> io::Result<(Seal, Bytes)> {
-    let room = Seal { length: 0, sha256: Sha256Hex([0; 32]) }.frame();
+    let room = Seal { length: 0, digest: Sha256Hex([0; 32]) }.frame();
     let mut plain = room.clone();
     let mut collect = |frame: &[u8]| {
         plain.extend_from_slice(frame);
@@ -335,7 +342,7 @@ fn open_plain(plain: &[u8], seal: &Seal) -> Result<Vec<u8>, SealError> {
     if Seal::of(&content) == *seal {
         return Ok(content);
     }
-    let problem = format!("{} bytes with digest {} were sealed", seal.length, seal.sha256);
+    let problem = format!("{} bytes with digest {} were sealed", seal.length, seal.digest);
     Err(SealError::Damaged { problem })
 }
 

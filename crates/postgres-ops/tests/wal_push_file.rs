@@ -12,6 +12,7 @@ use backstay_backup_core::error::Classified;
 use backstay_backup_core::fault::{ErrorKind, Fault, Mishap, Operation};
 use backstay_backup_core::key::Prefix;
 use backstay_backup_core::local::LocalStore;
+use backstay_backup_core::sealed::Seal;
 use backstay_backup_core::store::SharedStore;
 use backstay_postgres_ops::wal_archive::{Fetched, WalArchiveError};
 use futures::TryStreamExt;
@@ -33,14 +34,10 @@ async fn a_file_becomes_the_same_object_as_its_content() {
         fs::write(&path, &content).unwrap();
         let archive = archive(vec![repository("a", memory()).await], 1).threads(2).one_at_a_time();
         let pushed = archive.push_file(source(file, &path)).await.unwrap();
-        assert_eq!((pushed.receipt.stored.len(), pushed.xxh3), (1, xxh3(&content)));
+        assert_eq!((pushed.stored.len(), pushed.seal), (1, Seal::of(&content)));
         assert_eq!(archive.push(name(file), content.clone().into()).await.unwrap().present, ["a"], "{file}");
         assert_eq!(archive.fetch(name(file), &none).await.unwrap(), Fetched::Content(content.into()));
     }
-}
-
-fn xxh3(content: &[u8]) -> u128 {
-    xxhash_rust::xxh3::xxh3_128(content)
 }
 
 #[tokio::test]
@@ -62,10 +59,10 @@ async fn a_large_segment_is_streamed_to_every_repository_and_encrypted() {
     broken.always(Operation::PutPart, Mishap::Error(ErrorKind::Temporary));
     let archive = archive(members, 1).recipients(recipients);
     let pushed = archive.push_file(source(file, &path)).await.unwrap();
-    assert_eq!((pushed.receipt.stored, pushed.receipt.missing.len()), (vec!["a".to_owned()], 1));
+    assert_eq!((pushed.stored, pushed.missing.len()), (vec!["a".to_owned()], 1));
     broken.calm();
     let pushed = archive.push_file(source(file, &path)).await.unwrap();
-    assert_eq!((pushed.receipt.present, pushed.receipt.stored), (vec!["a".to_owned()], vec!["b".to_owned()]));
+    assert_eq!((pushed.present, pushed.stored), (vec!["a".to_owned()], vec!["b".to_owned()]));
     assert_eq!(archive.fetch(name(file), &keys).await.unwrap(), Fetched::Content(content.into()));
     fs::write(&path, segment(1, 3, 9, 128 * MIB)).unwrap();
     let error = archive.push_file(source(file, &path)).await.unwrap_err();

@@ -196,7 +196,7 @@ async fn archive(work: Work) -> Result<bool, WalArchiveError> {
     let found = source.metadata().clone();
     let pushed = archive.push_file(source).await?;
     // Only now: the quorum has it durably.
-    let mark = Mark::new(segment, system, &found, now, pushed.xxh3);
+    let mark = Mark::new(segment, system, &found, now, pushed.seal.digest);
     spool.write(&Mark::name(segment), &mark.encode()).map_err(local)?;
     drop(claim);
     Ok(true)

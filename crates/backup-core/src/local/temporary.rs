@@ -72,6 +72,12 @@ impl<'a> Temporary<'a> {
 
     /// Writes all bytes at an offset.
     pub(super) fn write_at(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(), Trouble> {
+        #[cfg(target_os = "linux")]
+        {
+            let written = super::direct::write(&self.file, offset, bytes)?;
+            bytes = &bytes[written..];
+            offset += written as u64;
+        }
         while !bytes.is_empty() {
             match rustix::io::pwrite(&self.file, bytes, offset) {
                 Ok(0) => return Err(Errno::IO.into()),

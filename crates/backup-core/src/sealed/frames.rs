@@ -10,11 +10,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use sha2::{Digest, Sha256};
-
+use super::hasher::Hasher;
 use super::{FRAME, Seal};
 use crate::codec::Compressors;
-use crate::manifest::Sha256Hex;
 use crate::pipeline::buffers::Buffer;
 
 /// Frames that may be ahead of the next one to be handed out.
@@ -32,7 +30,7 @@ pub(super) fn compress<R: Read + Send>(
     emit: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
     at_end: impl FnOnce(usize) + Send,
 ) -> io::Result<Seal> {
-    let source = Source { input, hasher: Sha256::new(), length: 0, next: 0, ended: false };
+    let source = Source { input, hasher: Hasher::default(), next: 0, ended: false };
     let work = Work {
         source: Mutex::new(source),
         sink: Mutex::new(Sink { emit, next: 0, emitted: 0, waiting: BTreeMap::new(), stopped: false }),
@@ -50,7 +48,7 @@ pub(super) fn compress<R: Read + Send>(
         theirs.fold(mine, Result::and)
     })?;
     let source = work.source.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Seal { length: source.length, sha256: Sha256Hex(source.hasher.finalize().into()) })
+    Ok(source.hasher.seal())
 }
 
 struct Work<'a, R, F> {
@@ -65,8 +63,7 @@ struct Work<'a, R, F> {
 
 struct Source<R> {
     input: R,
-    hasher: Sha256,
-    length: u64,
+    hasher: Hasher,
     next: usize,
     ended: bool,
 }
@@ -123,8 +120,7 @@ impl<R: Read> Source<R> {
         if frame.is_empty() && self.next > 0 {
             return Ok(None);
         }
-        self.hasher.update(&frame);
-        self.length += frame.len() as u64;
+        self.hasher.update(frame);
         self.next += 1;
         Ok(Some(self.next - 1))
     }

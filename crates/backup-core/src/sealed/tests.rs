@@ -60,6 +60,17 @@ fn what_was_sealed_comes_back_with_and_without_encryption() {
 }
 
 #[test]
+fn the_digest_is_what_the_format_says() {
+    let content = b"content";
+    let xxh3 = xxhash_rust::xxh3::xxh3_128(content);
+    let said = [&xxh3.to_be_bytes()[..], &7u64.to_le_bytes()].concat();
+    assert_eq!(Seal::of(content), Seal { length: 7, digest: Sha256Hex::of(&said) });
+    // As stock xxhsum and sha256sum say.
+    let known = "29b027c8ffcf9448114b7f5a160779b6c249a5d6e08a099e0eaf7ab46107d04b";
+    assert_eq!(Seal::of(content).digest.to_string(), known);
+}
+
+#[test]
 fn one_pass_and_two_passes_store_the_same_whatever_the_number_of_threads() {
     let (identities, recipients, _) = pair();
     let content = content();

@@ -238,7 +238,7 @@ pub(super) async fn refused(
     match beginning(repository, key).await {
         Ok(bytes) => match Seal::read(&bytes) {
             Ok(found) if found == seal => Ok(Outcome::Present),
-            Ok(found) => Err(conflict(format!("{} bytes with digest {}", found.length, found.sha256))),
+            Ok(found) => Err(conflict(format!("{} bytes with digest {}", found.length, found.digest))),
             Err(problem) => Err(conflict(problem.to_string())),
         },
         Err(_) => Err(repository.failed("archive WAL", error).into()),

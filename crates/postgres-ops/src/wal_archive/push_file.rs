@@ -16,7 +16,6 @@ use backstay_backup_core::upload::{UploadOptions, Uploader};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use tokio::sync::mpsc;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::push::{MAX_TEXT, Outcome, blocking, check, refused};
 use super::{PushReceipt, WalArchive, WalArchiveError};
@@ -37,16 +36,6 @@ pub struct WalSource {
     name: WalFile,
     file: File,
     found: Metadata,
-}
-
-/// A file that was pushed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PushedFile {
-    /// Where it is now.
-    pub receipt: PushReceipt,
-    /// XXH3-128 of its content: tells quickly whether the file on disk is still the one that was pushed.
-    pub xxh3: u128,
 }
 
 impl WalSource {
@@ -108,7 +97,7 @@ impl WalArchive {
     ///
     /// # Cancel safety
     /// As [`WalArchive::push`].
-    pub async fn push_file(&self, source: WalSource) -> Result<PushedFile, WalArchiveError> {
+    pub async fn push_file(&self, source: WalSource) -> Result<PushReceipt, WalArchiveError> {
         let name = source.name;
         let refuse = |source| WalArchiveError::Content { file: name, source };
         let length = source.found.len();
@@ -125,12 +114,12 @@ impl WalArchive {
         if length > ONE_PASS { self.push_large(source).await } else { self.push_small(source).await }
     }
 
-    async fn push_small(&self, source: WalSource) -> Result<PushedFile, WalArchiveError> {
+    async fn push_small(&self, source: WalSource) -> Result<PushReceipt, WalArchiveError> {
         let (name, options) = (source.name, self.sealing().clone());
         let is_text = matches!(name, WalFile::History(_) | WalFile::Backup(..));
         let mut turn = self.turn().await;
         let sealed = blocking(name, move || {
-            let mut reader = Hashed::of(&source);
+            let mut reader = FromStart::of(&source);
             let mut text = Vec::new();
             let sealed = if is_text {
                 reader.read_to_end(&mut text)?;
@@ -141,33 +130,28 @@ impl WalArchive {
                 seal_from_then(&mut reader, &options, at_end)?
             };
             source.is_unchanged()?;
-            Ok((sealed, reader.hasher.digest128(), text, turn))
+            Ok((sealed, text, turn))
         });
-        let ((seal, stored), xxh3, text, _turn) = sealed.await?;
+        let ((seal, stored), text, _turn) = sealed.await?;
         if is_text {
             let refuse = |source| WalArchiveError::Content { file: name, source };
             check(name, &text, self.system()).map_err(refuse)?;
         }
-        Ok(PushedFile { receipt: self.store(name, seal, stored).await?, xxh3 })
+        self.store(name, seal, stored).await
     }
 
-    async fn push_large(&self, source: WalSource) -> Result<PushedFile, WalArchiveError> {
+    async fn push_large(&self, source: WalSource) -> Result<PushReceipt, WalArchiveError> {
         let _turn = self.turn().await;
         let name = source.name;
         let source = Arc::new(source);
         let first = source.clone();
-        let hashed = blocking(name, move || {
-            let mut reader = Hashed::of(&first);
-            let seal = Seal::of_reader(&mut reader)?;
-            Ok((seal, reader.hasher.digest128()))
-        });
-        let (seal, xxh3) = hashed.await?;
+        let seal = blocking(name, move || Seal::of_reader(FromStart::of(&first))).await?;
         let key = self.key(name)?;
         let members = self.repositories().members();
         let uploads = members
             .iter()
             .map(|repository| stream(repository, &key, source.clone(), seal, self.sealing().clone()));
-        Ok(PushedFile { receipt: self.receipt(name, seal, join_all(uploads).await)?, xxh3 })
+        self.receipt(name, seal, join_all(uploads).await)
     }
 }
 
@@ -188,7 +172,7 @@ async fn stream(
     let (pieces, mut arriving) = mpsc::channel(PIECES);
     let reading = blocking(name, move || {
         let mut output = Pieces { buffer: BytesMut::new(), pieces };
-        seal_through(seal, Hashed::of(&source), &options, &mut output)?;
+        seal_through(seal, FromStart::of(&source), &options, &mut output)?;
         source.is_unchanged()?;
         output.flush()
     });
@@ -217,23 +201,21 @@ async fn stream(
     }
 }
 
-/// Reads a file from its beginning and hashes what it reads.
-struct Hashed<'a> {
+/// Reads a file from its beginning, whoever else reads it.
+struct FromStart<'a> {
     source: &'a WalSource,
     at: u64,
-    hasher: Xxh3,
 }
 
-impl<'a> Hashed<'a> {
+impl<'a> FromStart<'a> {
     fn of(source: &'a WalSource) -> Self {
-        Self { source, at: 0, hasher: Xxh3::new() }
+        Self { source, at: 0 }
     }
 }
 
-impl Read for Hashed<'_> {
+impl Read for FromStart<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.file.read_at(buffer, self.at)?;
-        self.hasher.update(&buffer[..read]);
         self.at += read as u64;
         Ok(read)
     }
