@@ -12,7 +12,7 @@ use age::x25519;
 use age::{DecryptError, Decryptor, Encryptor};
 
 use crate::error::Error;
-use crate::sealed::Seal;
+use crate::sealed::Header;
 
 /// What private keys begin with.
 const PRIVATE_KEY: &str = "AGE-SECRET-KEY-";
@@ -66,21 +66,21 @@ impl Recipients {
         self.encrypt_with(None, output)
     }
 
-    /// The same, with one more stanza at the beginning of its header.
+    /// The same, with more stanzas at the beginning of its header.
     pub(crate) fn encrypt_sealed<W: Write>(
         &self,
-        seal: &Seal,
+        header: &Header<'_>,
         output: W,
     ) -> io::Result<age::stream::StreamWriter<W>> {
-        self.encrypt_with(Some(seal), output)
+        self.encrypt_with(Some(header), output)
     }
 
     fn encrypt_with<W: Write>(
         &self,
-        seal: Option<&Seal>,
+        header: Option<&Header<'_>>,
         output: W,
     ) -> io::Result<age::stream::StreamWriter<W>> {
-        let first = seal.map(|seal| seal as &dyn age::Recipient);
+        let first = header.map(|header| header as &dyn age::Recipient);
         let others = self.0.iter().map(|recipient| recipient as &dyn age::Recipient);
         let recipients = first.into_iter().chain(others);
         Encryptor::with_recipients(recipients).map_err(io::Error::other)?.wrap_output(output)

@@ -18,17 +18,17 @@
 
 mod frames;
 mod hasher;
+mod note;
 mod stream;
 
+pub(crate) use note::Header;
+pub use note::{MAX_NOTE, NOTE_WITHIN, read_note};
 pub use stream::{UnsealError, unseal_through};
 
 use hasher::Hasher;
 
-use std::collections::HashSet;
 use std::io::{self, Read, Write};
 
-use age::{EncryptError, Recipient};
-use age_core::format::{FileKey, Stanza};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -158,14 +158,6 @@ impl Seal {
     }
 }
 
-/// The stanza needs no key and opens nothing; age asks whoever adds one to be a recipient.
-impl Recipient for Seal {
-    fn wrap_file_key(&self, _key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
-        let args = vec![self.length.to_string(), self.digest.to_string()];
-        Ok((vec![Stanza { tag: STANZA.to_owned(), args, body: Vec::new() }], HashSet::new()))
-    }
-}
-
 /// How content is sealed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -176,11 +168,13 @@ pub struct SealOptions {
     pub threads: usize,
     /// Whom it is encrypted to; nobody by default.
     pub recipients: Recipients,
+    /// A few bytes about the content that anyone may read, see [`read_note`]; none by default. At most [`MAX_NOTE`].
+    pub note: Vec<u8>,
 }
 
 impl Default for SealOptions {
     fn default() -> Self {
-        Self { level: 3, threads: 1, recipients: Recipients::none() }
+        Self { level: 3, threads: 1, recipients: Recipients::none(), note: Vec::new() }
     }
 }
 
@@ -204,6 +198,21 @@ impl SealOptions {
     pub fn recipients(mut self, recipients: Recipients) -> Self {
         self.recipients = recipients;
         self
+    }
+
+    /// Adds a note that anyone may read.
+    #[must_use]
+    pub fn note(mut self, note: &[u8]) -> Self {
+        self.note = note.to_vec();
+        self
+    }
+
+    fn header<W: Write>(&self, seal: &Seal, output: W) -> io::Result<age::stream::StreamWriter<W>> {
+        self.recipients.encrypt_sealed(&Header { seal, note: &self.note }, output)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.note.len() <= MAX_NOTE { Ok(()) } else { Err(io::Error::other("the note is too long")) }
     }
 }
 
@@ -237,8 +246,10 @@ pub fn seal_from_then<R: Read + Send>(
     options: &SealOptions,
     at_end: impl FnOnce(usize) + Send,
 ) -> io::Result<(Seal, Bytes)> {
+    options.check()?;
     let room = Seal { length: 0, digest: Sha256Hex([0; 32]) }.frame();
     let mut plain = room.clone();
+    plain.extend(note::frame(&options.note));
     let mut collect = |frame: &[u8]| {
         plain.extend_from_slice(frame);
         Ok(())
@@ -251,8 +262,7 @@ pub fn seal_from_then<R: Read + Send>(
         plain.extend_from_slice(&end);
         return Ok((seal, plain.into()));
     }
-    let mut output =
-        options.recipients.encrypt_sealed(&seal, Vec::with_capacity(plain.len() + ROOM_FOR_AGE))?;
+    let mut output = options.header(&seal, Vec::with_capacity(plain.len() + ROOM_FOR_AGE))?;
     output.write_all(&plain)?;
     output.write_all(&end)?;
     Ok((seal, output.finish()?.into()))
@@ -269,11 +279,12 @@ pub fn seal_through<R: Read + Send, W: Write + Send>(
     options: &SealOptions,
     output: W,
 ) -> io::Result<()> {
+    options.check()?;
     if options.recipients.is_empty() {
         let mut output = output;
         return write_plain(seal, input, options, &mut output);
     }
-    let mut encrypted = options.recipients.encrypt_sealed(&seal, output)?;
+    let mut encrypted = options.header(&seal, output)?;
     write_plain(seal, input, options, &mut encrypted)?;
     encrypted.finish().map(drop)
 }
@@ -290,6 +301,7 @@ fn write_plain<R: Read + Send>(
         output.write_all(bytes)
     };
     write(&seal.frame())?;
+    write(&note::frame(&options.note))?;
     if frames::compress(input, options.level, options.threads, &mut write, |_| ())? != seal {
         return Err(io::Error::other("the content changed while it was read"));
     }

@@ -12,6 +12,7 @@
 //! pieces, and change none of them. Offsets are counted as the server counts them, see [`Offset`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod archive;
 mod error;
 mod position;
 pub mod rdb;

@@ -10,6 +10,7 @@
 //! <stanza>/clusters/<number>.json              which cluster the stanza protects, append-only: the last one counts
 //! <stanza>/wal/<system>/<timeline>/<log>/<file>  WAL segments and what lies beside them, sealed, one object each
 //! <stanza>/wal/<system>/history/<timeline>     timeline histories, sealed
+//! <stanza>/stream/<stream>/…                   archived replication streams of Redis, sealed; `redis-ops` names what is below
 //! ```
 
 use jiff::Timestamp;
@@ -175,6 +176,12 @@ pub fn wal_history(stanza: &Stanza, system: u64, timeline: u32) -> Key {
 /// A name that is no valid part of a key.
 pub fn wal_file(stanza: &Stanza, system: u64, timeline: u32, log: u32, file: &str) -> Result<Key, KeyError> {
     wal(stanza, system).key(&format!("{timeline:08X}/{log:08X}/{file}"))
+}
+
+/// All archived replication streams of a stanza, by stream.
+#[must_use]
+pub fn streams(stanza: &Stanza) -> Prefix {
+    folder(&format!("{stanza}/stream"))
 }
 
 /// The set that a key below [`sets`], [`all_proofs`] or [`all_holds`] belongs to, and its name below the set.

@@ -60,6 +60,52 @@ fn what_was_sealed_comes_back_with_and_without_encryption() {
 }
 
 #[test]
+fn a_note_is_read_without_a_key_and_changes_neither_seal_nor_content() {
+    let (identities, recipients, _) = pair();
+    let note = [b'n'; MAX_NOTE];
+    for recipients in [Recipients::none(), recipients] {
+        for content in [content(), Vec::new()] {
+            let options = SealOptions::default().recipients(recipients.clone()).note(&note);
+            let (sealed, stored) = seal_from(&content[..], &options).unwrap();
+            let mut streamed = Vec::new();
+            seal_through(sealed, &content[..], &options, &mut streamed).unwrap();
+            for stored in [&stored[..], &streamed] {
+                let beginning = &stored[..stored.len().min(NOTE_WITHIN as usize)];
+                assert_eq!(
+                    Seal::read(&beginning[..beginning.len().min(SEAL_WITHIN as usize)]).unwrap(),
+                    sealed
+                );
+                assert_eq!(read_note(beginning).unwrap().unwrap(), note);
+                assert_eq!(open(stored, &identities).unwrap(), content);
+            }
+            let (_, without) = seal_from(&content[..], &options.note(&[])).unwrap();
+            assert_eq!(read_note(&without[..without.len().min(NOTE_WITHIN as usize)]).unwrap(), None);
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_a_note_is_noticed() {
+    let (identities, recipients, _) = pair();
+    for recipients in [Recipients::none(), recipients] {
+        let options = SealOptions::default().recipients(recipients).note(b"note");
+        let (_, stored) = seal_from(&b"content"[..], &options).unwrap();
+        for at in 0..stored.len() * 8 {
+            let mut flipped = stored.to_vec();
+            flipped[at / 8] ^= 1 << (at % 8);
+            assert!(open(&flipped, &identities).is_err(), "bit {at}");
+        }
+    }
+}
+
+#[test]
+fn a_note_that_is_too_long_is_refused() {
+    let options = SealOptions::default().note(&[0; MAX_NOTE + 1]);
+    assert!(seal_from(&b""[..], &options).is_err());
+    assert!(seal_through(Seal::of(b""), &b""[..], &options, Vec::new()).is_err());
+}
+
+#[test]
 fn the_digest_is_what_the_format_says() {
     let content = b"content";
     let xxh3 = xxhash_rust::xxh3::xxh3_128(content);
