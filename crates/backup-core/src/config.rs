@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, ConfigWarning, Origin};
 pub use model::{
     Checksums, CompressionConfig, Config, EncryptionConfig, LimitsConfig, LockMode, ObjectLock, Place,
-    PostgresConfig, RepositoryConfig, RetentionConfig, S3Config, Sse, WalConfig,
+    PostgresConfig, RedisConfig, RepositoryConfig, RetentionConfig, S3Config, Sse, WalConfig,
 };
 pub use units::{ByteSize, TimeSpan, UnitError};
 
@@ -133,6 +133,7 @@ impl Config {
             encryption: sections::encryption(root.section("encryption")?)?,
             compression: sections::compression(root.section("compression")?)?,
             postgres: sections::postgres(root.section("postgres")?)?,
+            redis: sections::redis(root.section("redis")?)?,
             wal: sections::wal(root.section("wal")?)?,
         };
         root.finish()?;

@@ -94,6 +94,8 @@ impl SetKind {
     pub const POSTGRES_LOGICAL: &'static str = "postgres-logical";
     /// The files of a whole PostgreSQL cluster.
     pub const POSTGRES_PHYSICAL: &'static str = "postgres-physical";
+    /// Snapshots of every part of a Redis.
+    pub const REDIS_SNAPSHOT: &'static str = "redis-snapshot";
 
     /// The kind of that name.
     #[must_use]

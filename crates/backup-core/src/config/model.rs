@@ -44,6 +44,9 @@ pub struct Config {
     /// The PostgreSQL server that is backed up or restored.
     #[schemars(default)]
     pub postgres: PostgresConfig,
+    /// The Redis that is backed up or restored.
+    #[schemars(default)]
+    pub redis: RedisConfig,
     /// Archiving and fetching of WAL.
     #[schemars(default)]
     pub wal: WalConfig,
@@ -301,6 +304,39 @@ pub struct PostgresConfig {
     pub ssl_root_cert: Option<PathBuf>,
     /// Folder of `pg_dump` and the other client programs, when it is not in `PATH`.
     pub bin_dir: Option<PathBuf>,
+}
+
+/// Connection to Redis or Valkey.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// `redis://user@host:port`, or `rediss://…` with encryption, or a reference to it.
+    pub url: Option<SecretRef>,
+    /// Servers (`host:port`, or the path of a Unix socket); of a cluster any of its nodes, with `sentinel` the Sentinels.
+    #[schemars(default)]
+    pub addresses: Vec<String>,
+    /// User of the access list.
+    pub user: Option<String>,
+    /// Password, as a reference.
+    pub password: Option<SecretRef>,
+    /// Whether connections are encrypted.
+    #[schemars(default)]
+    pub tls: bool,
+    /// Certificates of the authorities to trust instead of the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Our own certificate, for servers that ask for one.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// Name that the server's certificate must have, when it is not the host's.
+    pub tls_server_name: Option<String>,
+    /// Name of the primary that the Sentinels at `addresses` watch.
+    pub sentinel: Option<String>,
+    /// Who one is to the Sentinels.
+    pub sentinel_user: Option<String>,
+    /// Password for the Sentinels, as a reference.
+    pub sentinel_password: Option<SecretRef>,
 }
 
 /// How `archive-wal` and `restore-wal` work ahead of the server.

@@ -6,7 +6,7 @@ use super::document::{Entry, Node};
 use super::error::{ConfigError, Origin};
 use super::model::{
     Checksums, CompressionConfig, EncryptionConfig, LimitsConfig, LockMode, ObjectLock, PostgresConfig,
-    RepositoryConfig, RetentionConfig, S3Config, Sse, WalConfig,
+    RedisConfig, RepositoryConfig, RetentionConfig, S3Config, Sse, WalConfig,
 };
 use super::reader::Reader;
 use crate::manifest::Codec;
@@ -225,7 +225,12 @@ pub(super) fn compression(reader: Reader<'_>) -> Result<CompressionConfig> {
 pub(super) fn postgres(reader: Reader<'_>) -> Result<PostgresConfig> {
     let port = reader.number("port", 1..=i64::from(u16::MAX))?;
     let config = PostgresConfig {
-        url: url(&reader)?,
+        url: connection_url(
+            &reader,
+            &["postgresql://", "postgres://"],
+            "postgresql://user@host:port/database",
+            "~/.pgpass, `passfile`",
+        )?,
         host: reader.string("host")?,
         port: port.and_then(|port| u16::try_from(port).ok()),
         user: reader.string("user")?,
@@ -237,6 +242,26 @@ pub(super) fn postgres(reader: Reader<'_>) -> Result<PostgresConfig> {
         ssl_mode: reader.choice("ssl-mode", &SSL_MODES)?.map(str::to_owned),
         ssl_root_cert: reader.path("ssl-root-cert")?,
         bin_dir: reader.path("bin-dir")?,
+    };
+    reader.finish()?;
+    Ok(config)
+}
+
+pub(super) fn redis(reader: Reader<'_>) -> Result<RedisConfig> {
+    let addresses = reader.list("addresses")?.unwrap_or_default();
+    let config = RedisConfig {
+        url: connection_url(&reader, &["redis://", "rediss://"], "redis://user@host:port", "`password`")?,
+        addresses: addresses.into_iter().map(|(address, _)| address).collect(),
+        user: reader.string("user")?,
+        password: reader.secret("password")?,
+        tls: reader.boolean("tls")?.unwrap_or(false),
+        tls_ca: reader.path("tls-ca")?,
+        tls_certificate: reader.path("tls-certificate")?,
+        tls_key: reader.path("tls-key")?,
+        tls_server_name: reader.string("tls-server-name")?,
+        sentinel: reader.string("sentinel")?,
+        sentinel_user: reader.string("sentinel-user")?,
+        sentinel_password: reader.secret("sentinel-password")?,
     };
     reader.finish()?;
     Ok(config)
@@ -271,10 +296,15 @@ const SSL_MODES: [(&str, &str); 6] = [
 ];
 
 /// A connection address is a secret only when it contains a password.
-fn url(reader: &Reader<'_>) -> Result<Option<SecretRef>> {
+fn connection_url(
+    reader: &Reader<'_>,
+    schemes: &[&str],
+    form: &str,
+    instead: &str,
+) -> Result<Option<SecretRef>> {
     let Some((text, origin)) = reader.text_if_no_table("url")? else { return reader.secret("url") };
-    if !text.starts_with("postgresql://") && !text.starts_with("postgres://") {
-        return Err(reader.bad("url", &origin, "write it as postgresql://user@host:port/database"));
+    if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
+        return Err(reader.bad("url", &origin, format_args!("write it as {form}")));
     }
     if has_password(&text) {
         let place = match origin {
@@ -284,7 +314,7 @@ fn url(reader: &Reader<'_>) -> Result<Option<SecretRef>> {
         };
         if !place.is_empty() {
             reader.layers.warn(format!(
-                "the password in `{}` {origin} {place}: use ~/.pgpass, `passfile`, or {{ env = \"…\" }}",
+                "the password in `{}` {origin} {place}: use {instead}, or {{ env = \"…\" }}",
                 reader.key_path("url")
             ));
         }
