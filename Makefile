@@ -38,7 +38,7 @@ deny:
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check licenses bans sources
 
-## make bench    beside the tools one would use otherwise (BENCH=logical, physical, wal or fault-matrix)
+## make bench    beside the tools one would use otherwise (BENCH=logical, physical, wal, redis or fault-matrix)
 # Programs run from a folder that the servers' account may enter, which root's home is not.
 bench: setup-bench
 	cargo build --release $(BENCH_PACKAGES) -p backstay-benches
@@ -55,7 +55,7 @@ setup:
 
 # The peers of the logical benchmark come with PostgreSQL.
 setup-bench:
-	@scripts/setup.sh $(if $(filter logical,$(BENCH)),,--pgbackrest $(WAL_RUS))
+	@scripts/setup.sh $(if $(filter logical redis,$(BENCH)),,--pgbackrest $(WAL_RUS))
 
 setup-tests:
-	@scripts/setup.sh --postgres 14 --postgres 17 --postgres 18 --moto
+	@scripts/setup.sh --postgres 14 --postgres 17 --postgres 18 --redis --moto

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh                  system packages; under a second when nothing is missing
 #   scripts/setup.sh --postgres 17    also a private copy of PostgreSQL 17 (also: 14, 15, 16, 18) below the cache directory
+#   scripts/setup.sh --redis          also private copies of a newer Redis and a newer Valkey than the distribution's
 #   scripts/setup.sh --moto           also the independent AWS server (scripts/setup-moto.sh)
 #   scripts/setup.sh --pgbackrest     also the peer of the benchmarks: pgBackRest of the distribution, and a newer one
 #   scripts/setup.sh --wal-rus        also the other peer, built from the crate registry
@@ -369,6 +370,52 @@ setup_newer_pgbackrest() {
   )
 }
 
+# --- newer Redis and Valkey than the distribution's ---------------------------------------------------------------
+
+# Server and client under the names of Redis, with the libraries they came with.
+unpack_redis_debs() {
+  local product=$1 work=$2 deb name
+  mkdir "$work/all" "$work/tree" "$work/tree/bin" "$work/tree/lib"
+  for deb in "$work"/apt/cache/archives/*.deb; do dpkg-deb -x "$deb" "$work/all"; done
+  for name in server cli; do
+    # The server is a link to another of its names.
+    cp -L "$work/all/usr/bin/$product-$name" "$work/tree/bin/redis-$name"
+  done
+  find "$work/all" -name '*.so*' -path '*/lib/*-linux-*' ! -path '*/lib/*-linux-*/*/*' -exec cp -an -t "$work/tree/lib" {} +
+}
+
+# Fetches the newest one that the suites give, once. A suite that no longer gives one is no failure; tests take the
+# versions that are there.
+setup_newer_redis() {
+  local product=$1 root suite version
+  root=$(cache_root)/redis
+  mkdir -p "$root"
+  (
+    exec 9>"$root/.lock-$product"
+    flock 9
+    if compgen -G "$root/$product-*/bin/redis-server" >/dev/null; then exit 0; fi
+    rm -rf "$root/.new-$product."* # of runs that were killed; the lock says none is alive
+    work=$(mktemp -d "$root/.new-$product.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    for suite in sid trixie; do
+      say "fetching $product of $suite (about 20 MB to download, once)"
+      rm -rf "${work:?}"/*
+      download_debs "$suite" "$work" "$product-server" || { say "suite $suite gives no $product that can be had here"; continue; }
+      unpack_redis_debs "$product" "$work"
+      version=$(basename "$work"/apt/cache/archives/"$product"-server_*.deb | sed -E 's/^[a-z]+-server_([0-9]+%3a)?([0-9.]+).*/\2/')
+      patch_programs "$work/tree" "$root/$product-$version" bin lib
+      chmod -R u+rwX,go+rX,go-w "$work/tree"
+      mv -T "$work/tree" "$root/$product-$version"
+      if "$root/$product-$version/bin/redis-server" --version >&2; then say "$product $version is ready"; exit 0; fi
+      rm -rf "${root:?}/$product-$version"
+      say "$product $version of $suite does not run on this machine"
+    done
+    say "warning: no newer $product could be had; the tests run without it and say so"
+  )
+}
+
 # wal-rus is built from the crate registry: 13 minutes of CPU time, once. Not with its own lock file, because a mirror
 # may lack what that names. A failure leaves the benchmarks without it.
 setup_wal_rus() {
@@ -385,10 +432,10 @@ setup_wal_rus() {
   rm -rf "${root:?}/target"
 }
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 main() {
-  local majors=() moto= wal_rus=
+  local majors=() moto= wal_rus= redis=
   while [ $# -gt 0 ]; do
     case $1 in
       --postgres | --postgres=*)
@@ -398,6 +445,7 @@ main() {
           14 | 15 | 16 | 17 | 18) majors+=("$major") ;;
           *) usage >&2; die "--postgres takes one of 14, 15, 16, 17, 18" 2 ;;
         esac ;;
+      --redis) redis=yes ;;
       --moto) moto=yes ;;
       --pgbackrest) pgbackrest=yes ;;
       --wal-rus) wal_rus=yes ;;
@@ -409,6 +457,7 @@ main() {
   setup_packages
   local major
   for major in "${majors[@]}"; do setup_postgres "$major"; done
+  if [ -n "$redis" ]; then setup_newer_redis redis; setup_newer_redis valkey; fi
   if [ -n "$pgbackrest" ]; then setup_newer_pgbackrest; fi
   if [ -n "$wal_rus" ]; then setup_wal_rus; fi
   if [ -n "$moto" ]; then

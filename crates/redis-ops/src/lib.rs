@@ -7,7 +7,7 @@
 //!                                       rdb (scanner)      resp (scanner)
 //! ```
 //!
-//! `psync` attaches to one server the way a replica does: no `BGSAVE` whose failure would block writes, no
+//! [`psync::connect`] attaches to one server the way a replica does: no `BGSAVE` whose failure would block writes, no
 //! access to the server's disk. [`rdb::RdbScanner`] and [`resp::CommandScanner`] look at the bytes that pass by, in any
 //! pieces, and change none of them. Offsets are counted as the server counts them, see [`Offset`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -15,9 +15,13 @@
 pub mod archive;
 mod error;
 mod position;
+pub mod psync;
 pub mod rdb;
 pub mod resp;
+pub mod server;
+pub mod snapshot;
 mod source;
+mod transport;
 
 pub use error::Error;
 pub use position::{Offset, ParseIdError, ReplicationId};

@@ -75,7 +75,7 @@ impl From<ReplicationId> for String {
 ///
 /// The same number as `master_repl_offset` and the offset of `+FULLRESYNC`: a snapshot at offset 1000 holds the first
 /// 1000 bytes, and the next byte of the stream lies between offsets 1000 and 1001. (`PSYNC` alone asks for the *number*
-/// of the next byte, which is one more; only `psync` knows that.)
+/// of the next byte, which is one more; only [`crate::psync`] knows that.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(pub u64);

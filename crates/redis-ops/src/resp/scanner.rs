@@ -76,8 +76,13 @@ impl CommandScanner {
     /// Sets how much of each command is kept.
     #[must_use]
     pub fn capture(mut self, capture: Capture) -> Self {
-        self.capture = Capture { arguments: capture.arguments.max(2), bytes: capture.bytes.max(32) };
+        self.set_capture(capture);
         self
+    }
+
+    /// Sets how much of each command is kept, from the next one on.
+    pub fn set_capture(&mut self, capture: Capture) {
+        self.capture = Capture { arguments: capture.arguments.max(2), bytes: capture.bytes.max(32) };
     }
 
     /// Where the scanned part of the stream ends.
