@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod database;
 pub mod listing;
 pub mod pruning;
+pub mod redis;
 pub mod storage;
 pub mod verification;
 

@@ -26,6 +26,8 @@ mod open;
 mod output;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "postgres")]
 mod restore_command;
 mod run;
@@ -41,4 +43,6 @@ pub use failure::{Cancelled, Failure};
 pub use open::{BareStore, Opened, Unavailable};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresArgs;
+#[cfg(feature = "redis")]
+pub use redis::RedisArgs;
 pub use run::{Ending, is_done, run, run_as};

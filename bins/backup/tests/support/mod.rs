@@ -12,13 +12,21 @@ pub use bucket::{Bucket, address};
 pub use moments::Moments;
 
 /// The programs of this package.
-pub const PROGRAMS: [&str; 6] =
-    ["backup-cluster", "backup-database", "check-storage", "list-backups", "prune-backups", "verify-backups"];
+pub const PROGRAMS: [&str; 7] = [
+    "backup-cluster",
+    "backup-database",
+    "backup-redis",
+    "check-storage",
+    "list-backups",
+    "prune-backups",
+    "verify-backups",
+];
 
 pub fn path(program: &str) -> &'static str {
     match program {
         "backup-cluster" => env!("CARGO_BIN_EXE_backup-cluster"),
         "backup-database" => env!("CARGO_BIN_EXE_backup-database"),
+        "backup-redis" => env!("CARGO_BIN_EXE_backup-redis"),
         "check-storage" => env!("CARGO_BIN_EXE_check-storage"),
         "list-backups" => env!("CARGO_BIN_EXE_list-backups"),
         "prune-backups" => env!("CARGO_BIN_EXE_prune-backups"),
