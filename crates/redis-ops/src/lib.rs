@@ -18,6 +18,7 @@ mod position;
 pub mod psync;
 pub mod rdb;
 pub mod resp;
+pub mod restore;
 pub mod server;
 pub mod snapshot;
 mod source;

@@ -27,6 +27,8 @@ pub enum Expiries {
     Shift(i64),
     /// They are removed: everything stays for ever.
     Strip,
+    /// Those behind that moment, in milliseconds since 1970, are removed; what had expired by then stays expired.
+    StripAfter(i64),
 }
 
 impl Expiries {
@@ -37,6 +39,7 @@ impl Expiries {
             Self::Keep => Some(expiry),
             Self::Shift(by) => Some(expiry.saturating_add(by).max(1)),
             Self::Strip => None,
+            Self::StripAfter(moment) => (expiry <= moment).then_some(expiry),
         }
     }
 }
@@ -149,7 +152,7 @@ impl Rewrite<'_> {
                 }
             }
             What::FieldExpiry(at) => output.extend_from_slice(&self.field(at).to_le_bytes()),
-            What::FieldTtl if self.expiries == Expiries::Strip => output.push(0),
+            What::FieldTtl if self.strips_fields() => output.push(0),
             What::Listpack(listpack) => {
                 let rewritten = rewrite_expiries(&listpack, |at| self.expiries.apply(at).unwrap_or(0));
                 let problem = || "a hash whose fields expire is not what it should be".to_owned();
@@ -169,7 +172,14 @@ impl Rewrite<'_> {
     /// What becomes of an expiry inside a hash; each magic has its own way to say that there is none.
     fn field(&self, at: i64) -> i64 {
         let none = if *self.magic == Magic::Valkey { NEVER } else { 0 };
-        if at == none { none } else { self.expiries.apply(at).unwrap_or(none) }
+        let is_removed = at == none || (*self.magic == Magic::Redis && self.strips_fields());
+        if is_removed { none } else { self.expiries.apply(at).unwrap_or(none) }
+    }
+
+    /// Fields of a large Redis hash count from the first of them to expire. They are all kept or all removed: one that had
+    /// expired and was not removed yet comes back, and none is lost.
+    fn strips_fields(&self) -> bool {
+        matches!(self.expiries, Expiries::Strip | Expiries::StripAfter(_))
     }
 }
 

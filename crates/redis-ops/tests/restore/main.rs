@@ -1,0 +1,11 @@
+//! Restores on real servers: streams recorded from one, archived, cut anywhere, and loaded by another.
+#![allow(clippy::unwrap_used, missing_docs)]
+#![expect(clippy::print_stdout, reason = "what was swept is worth a line")]
+
+mod matrix;
+mod points;
+mod recorder;
+mod refusals;
+mod ttl;
+mod workload;
+mod world;
