@@ -45,7 +45,7 @@ pub struct Args {
     /// Objects read at the same time in each repository
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// Restores into a throwaway server and compares; --set, or the newest good set of each database and of the cluster
+    /// Restores into a throwaway server and compares; --set, or the newest good set of each database, cluster and Redis
     #[arg(long)]
     restore_test: bool,
     /// SQL file whose queries must return a row that begins with neither null nor false; repeatable
@@ -57,6 +57,9 @@ pub struct Args {
     /// Folder for the throwaway server [default: the system's temporary folder]
     #[arg(long, value_name = "DIR", requires = "restore_test")]
     scratch: Option<PathBuf>,
+    /// Redis or Valkey server for it [default: the first in PATH]
+    #[arg(long, value_name = "FILE", requires = "restore_test")]
+    server_program: Option<PathBuf>,
     #[command(flatten)]
     identity: IdentityArgs,
     /// Folder of PostgreSQL's programs

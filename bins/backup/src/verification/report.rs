@@ -12,6 +12,7 @@ use backstay_cli::{Exit, Failure, Opened};
 use backstay_postgres_ops::cluster_restore::ClusterTestReport;
 use backstay_postgres_ops::recovery::SetWal;
 use backstay_postgres_ops::{CheckResult, RestoreTestReport};
+use backstay_redis_ops::restore::RestoreTestReport as RedisTestReport;
 use serde::Serialize;
 
 /// Everything a run found.
@@ -59,6 +60,8 @@ pub(super) struct Tested {
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<Box<ClusterTestReport>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<Box<RedisTestReport>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
@@ -72,6 +75,12 @@ impl Tested {
         let passed = report.passed();
         let exit = if passed { Exit::Done } else { Exit::Data };
         Self { passed, cluster: Some(Box::new(report)), ..Self::ended(manifest, exit) }
+    }
+
+    pub(super) fn redis(manifest: &Manifest, report: RedisTestReport) -> Self {
+        let passed = report.passed();
+        let exit = if passed { Exit::Done } else { Exit::Data };
+        Self { passed, redis: Some(Box::new(report)), ..Self::ended(manifest, exit) }
     }
 
     pub(super) fn done(manifest: &Manifest, report: RestoreTestReport) -> Self {
@@ -92,6 +101,7 @@ impl Tested {
             passed: false,
             report: None,
             cluster: None,
+            redis: None,
             problem: None,
             hint: None,
             exit_code: exit.code(),
@@ -248,6 +258,9 @@ impl fmt::Display for Tested {
         if let Some(report) = &self.cluster {
             return write_cluster(f, report);
         }
+        if let Some(report) = &self.redis {
+            return write_redis(f, report);
+        }
         let Some(report) = &self.report else { return Ok(()) };
         let comparison = &report.receipt.comparison;
         let rto = Elapsed(Duration::try_from_secs_f64(report.receipt.rto_seconds).unwrap_or_default());
@@ -282,6 +295,26 @@ fn write_cluster(f: &mut fmt::Formatter<'_>, report: &ClusterTestReport) -> fmt:
         write!(f, "\n! {difference}")?;
     }
     write_checks(f, &report.checks)
+}
+
+fn write_redis(f: &mut fmt::Formatter<'_>, report: &RedisTestReport) -> fmt::Result {
+    let rto = Elapsed(Duration::try_from_secs_f64(report.rto_seconds).unwrap_or_default());
+    let facts: u64 = report.snapshots.iter().map(|tested| tested.comparison.compared).sum();
+    write!(
+        f,
+        "\n  {} keys in {}, {facts} facts compared; recovery time {rto}",
+        report.keys(),
+        report.server
+    )?;
+    for tested in &report.snapshots {
+        for difference in &tested.comparison.differences {
+            write!(f, "\n! {}: {difference}", tested.object)?;
+        }
+        for unknown in &tested.comparison.unknown {
+            write!(f, "\n? {}: {unknown}", tested.object)?;
+        }
+    }
+    Ok(())
 }
 
 fn write_checks(f: &mut fmt::Formatter<'_>, checks: &[CheckResult]) -> fmt::Result {

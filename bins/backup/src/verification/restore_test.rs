@@ -15,6 +15,11 @@ use backstay_postgres_ops::{
     test_restore,
 };
 
+use backstay_redis_ops::restore::{
+    RestoreError, RestoreTestOptions as RedisTestOptions, RestoreTestReport as RedisTestReport,
+    ServerProgram, test_restore as test_redis,
+};
+
 use super::Args;
 use super::report::{Tested, Verification};
 
@@ -29,6 +34,11 @@ pub(super) async fn run(
     let mut report = Verification::new(opened, catalog);
     for set in chosen(args, catalog)? {
         let manifest = restorable(set)?;
+        if is_redis(manifest) {
+            let tested = redis(context, args, opened, catalog, set, &mut report).await?;
+            report.restore_tests.push(tested);
+            continue;
+        }
         if is_physical(manifest) {
             let tested = cluster(context, args, opened, catalog, set, &checks, &mut report).await?;
             report.restore_tests.push(tested);
@@ -73,6 +83,67 @@ async fn keep(
 
 fn is_physical(manifest: &Manifest) -> bool {
     manifest.kind == SetKind::new(SetKind::POSTGRES_PHYSICAL)
+}
+
+fn is_redis(manifest: &Manifest) -> bool {
+    manifest.kind == SetKind::new(SetKind::REDIS_SNAPSHOT)
+}
+
+/// Loads the snapshots of a Redis in a throwaway server.
+async fn redis(
+    context: &Context,
+    args: &Args,
+    opened: &Opened,
+    catalog: &Catalog,
+    set: &SetSummary,
+    report: &mut Verification,
+) -> Result<Tested, Failure> {
+    let manifest = restorable(set)?;
+    let identities = context.identities().await?;
+    let search = context.environment().get("PATH").map(String::as_str);
+    let program = match ServerProgram::find(args.server_program.as_deref(), search).await {
+        Ok(program) => program,
+        // Another set may be testable on this machine.
+        Err(error) => return Ok(Tested::failed(manifest, &Failure::from(error))),
+    };
+    let options = RedisTestOptions::new(program, scratch(context, args)?);
+    let testing = test_redis(
+        &opened.repositories,
+        catalog,
+        &set.id,
+        &identities,
+        &options,
+        &context.progress,
+        &context.cancel,
+    );
+    let outcome = Box::pin(testing).await;
+    if context.cancel.is_cancelled() {
+        return Err(Failure::cancelled());
+    }
+    let (proof, tested) = conclude_redis(context, manifest, outcome);
+    keep(args, opened, set, proof, report).await;
+    Ok(tested)
+}
+
+/// As [`conclude`].
+fn conclude_redis(
+    context: &Context,
+    manifest: &Manifest,
+    outcome: Result<RedisTestReport, RestoreError>,
+) -> (Option<Proof>, Tested) {
+    match outcome {
+        Ok(report) => {
+            let proof = proof(context, manifest, report.passed()).restore(report.proof());
+            (Some(proof), Tested::redis(manifest, report))
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            let bad = failure.class() == backstay_backup_core::Class::Data;
+            let damaged =
+                || proof(context, manifest, false).problems(vec![Problem::new("*", failure.message())]);
+            (bad.then(damaged), Tested::failed(manifest, &failure))
+        }
+    }
 }
 
 /// Restores the files of a cluster, starts it, and recovers it until it is consistent.
@@ -144,7 +215,7 @@ fn check(check: &CheckResult) -> Check {
     Check { check: check.name.clone(), passed: check.passed, answer: check.found.clone() }
 }
 
-/// The set that was asked for, or the newest good one of each database and of the cluster.
+/// The set that was asked for, or the newest good one of each database, of the cluster, and of Redis.
 fn chosen<'a>(args: &Args, catalog: &'a Catalog) -> Result<Vec<&'a SetSummary>, Failure> {
     if let Some(id) = &args.set {
         return Ok(vec![catalog.by_id(id)?]);
@@ -160,17 +231,19 @@ fn chosen<'a>(args: &Args, catalog: &'a Catalog) -> Result<Vec<&'a SetSummary>, 
         .collect();
     let physical = Filter::default().kind(SetKind::new(SetKind::POSTGRES_PHYSICAL));
     let cluster = catalog.select(&physical).next().map(|_| catalog.newest_good(&physical));
-    if databases.is_empty() && cluster.is_none() {
+    let redis = Filter::default().kind(SetKind::new(SetKind::REDIS_SNAPSHOT));
+    let redis = catalog.select(&redis).next().map(|_| catalog.newest_good(&redis));
+    if databases.is_empty() && cluster.is_none() && redis.is_none() {
         return Ok(vec![catalog.newest_good(&filter)?]);
     }
     let newest = databases.iter().map(|database| catalog.newest_good(&logical().database(database)));
-    Ok(newest.chain(cluster).collect::<Result<_, _>>()?)
+    Ok(newest.chain(cluster).chain(redis).collect::<Result<_, _>>()?)
 }
 
 fn throwaway(context: &Context, args: &Args, manifest: &Manifest) -> Result<ThrowawayOptions, Failure> {
     let facts: LogicalFacts = serde_json::from_value(manifest.facts.clone()).map_err(|_| {
         Failure::usage(format!(
-            "set {} is no PostgreSQL backup; only those can be tested so far",
+            "set {} is neither of PostgreSQL nor of Redis; only those can be tested",
             manifest.set
         ))
     })?;

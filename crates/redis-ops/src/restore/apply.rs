@@ -8,6 +8,7 @@
 //! Until the swap the old data is as it was. Killed anywhere, the same command completes; see [`super::swap`].
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ use super::place::{Place, Shape, size_of};
 use super::plan::RestorePlan;
 use super::receipt::{Phase, RestoreReceipt};
 use super::swap::{Ready, Staging, make_folder, remove};
-use super::ttl::TtlChange;
+use super::ttl::{TtlChange, TtlPolicy};
 use super::write::{AppendFiles, Work, blocking};
 use crate::Offset;
 use crate::archive::{Position, StreamPath};
@@ -68,7 +69,10 @@ impl RestorePlan {
         let staging = Staging::new(&self.place.directory, self.place.owner);
         let mut job = Job { plan: self, work, staging, phases: Vec::new(), begun };
         let _lock = lock(&self.place)?;
-        let ready = match job.staging.ready()?.filter(|ready| ready.identity == self.identity()) {
+        let left = job.staging.ready()?.filter(|ready| ready.identity == self.identity());
+        // Expiry times that an earlier run moved would be too early by now.
+        let left = left.filter(|ready| self.ttl != TtlPolicy::Shift || job.staging.is_swapped(ready));
+        let ready = match left {
             Some(ready) => ready,
             None => job.prepare().await?,
         };
@@ -312,6 +316,8 @@ impl Job<'_> {
         if let Some(owner) = self.work.owner {
             owner.give(&dumped)?;
         }
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&dumped, private).map_err(RestoreError::io("protect", &dumped))?;
         std::fs::rename(&dumped, unit).map_err(RestoreError::io("move", &dumped))?;
         let file = File::open(unit).map_err(RestoreError::io("open", unit))?;
         file.sync_all().map_err(RestoreError::io("sync", unit))?;

@@ -121,8 +121,11 @@ impl ServerProgram {
         })?;
         let words = String::from_utf8_lossy(&words).into_owned();
         let version = read_version(&words).ok_or_else(|| {
-            let problem =
-                format!("{} is no Redis or Valkey server: it says {:?}", found.display(), words.trim());
+            let problem = format!(
+                "{} is no Redis or Valkey server: it says {:?}",
+                found.display(),
+                words.lines().next().unwrap_or_default()
+            );
             RestoreError::usage(problem, "name the program with --server-program")
         })?;
         Ok(Self { path: found.clone(), version })

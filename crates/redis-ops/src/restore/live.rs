@@ -7,6 +7,8 @@ use redis::aio::ConnectionLike;
 use redis::{Cmd, FromRedisValue, RedisError};
 use serde::{Deserialize, Serialize};
 
+use crate::server::Server;
+
 /// How often a loading server is asked.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -48,6 +50,18 @@ impl LiveFacts {
     #[must_use]
     pub fn keys(&self) -> u64 {
         self.databases.values().map(|count| count.keys).sum()
+    }
+
+    /// As [`LiveFacts::ask`], over a connection for administration.
+    ///
+    /// # Errors
+    /// [`crate::Error`], when it cannot be asked for its keys.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves nothing.
+    pub async fn of(server: &mut Server) -> Result<Self, crate::Error> {
+        let asked = Self::ask(server.driver()).await;
+        asked.map_err(|error| server.explain(&error, "INFO"))
     }
 
     /// Asks a server, and waits while it loads: until then it says that it has few keys and no append-only file. What it

@@ -192,7 +192,10 @@ impl<'a> Past<'a> {
             searched += path.span.len();
             if let Some(found) = self.lookout().find(&path, search, &mut left).await? {
                 let mut point = self.point(line, window, found.offset, from).await?;
-                point.time = found.until;
+                let first = self.survey.path(&whole, found.offset, found.offset.plus(1))?;
+                if let Some((object, span)) = first.pieces.first() {
+                    point.time = self.received(object, span.end).await?;
+                }
                 point.found = Some(found);
                 return Ok(point);
             }

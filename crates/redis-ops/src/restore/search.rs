@@ -19,7 +19,7 @@ use crate::resp::{Capture, CommandScanner, StreamState};
 /// How much of each command is looked at when one is searched for; 4 MiB at most.
 const LOOK: Capture = Capture { arguments: 8192, bytes: 512 };
 /// Words of a command that are shown.
-const SHOWN: usize = 6;
+const SHOWN: usize = 2;
 
 /// A command that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -181,7 +181,7 @@ fn scan(
     Ok(found)
 }
 
-/// The first words of a command, for people. Values may be secret or long, so only few and short ones are shown.
+/// Name and first argument of a command, for people. What follows may be secret or long.
 fn show(command: &crate::resp::Command<'_>) -> String {
     let mut shown: Vec<_> = command
         .arguments()

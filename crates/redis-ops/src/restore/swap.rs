@@ -165,6 +165,12 @@ impl Staging {
         self.clear(&kept)
     }
 
+    /// Whether the new one is in its place already.
+    pub(super) fn is_swapped(&self, ready: &Ready) -> bool {
+        let place = self.directory.join(&ready.name).symlink_metadata();
+        place.is_ok_and(|it| it.dev() == ready.device && it.ino() == ready.inode)
+    }
+
     /// The one step that counts.
     fn swap_unit(&self, ready: &Ready) -> Result<(), RestoreError> {
         let (new, place) = (self.unit(&ready.name), self.directory.join(&ready.name));

@@ -57,6 +57,16 @@ impl Server {
         &self.endpoint
     }
 
+    /// The connection itself.
+    pub(crate) fn driver(&mut self) -> &mut MultiplexedConnection {
+        &mut self.connection
+    }
+
+    /// What an error of that connection means.
+    pub(crate) fn explain(&self, error: &RedisError, command: &'static str) -> Error {
+        understand(&self.endpoint, command, error)
+    }
+
     /// Asks one command.
     ///
     /// # Errors

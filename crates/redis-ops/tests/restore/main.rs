@@ -4,6 +4,7 @@
 
 mod matrix;
 mod points;
+mod proven;
 mod recorder;
 mod refusals;
 mod ttl;

@@ -1,0 +1,15 @@
+//! `restore-redis` on real servers: the whole way, what it refuses, and kills at every step.
+#![allow(clippy::unwrap_used, missing_docs)]
+#![expect(clippy::print_stdout, reason = "what was swept is worth a line")]
+
+mod kills;
+#[path = "../../../../crates/redis-ops/tests/restore/recorder.rs"]
+mod recorder;
+mod scene;
+#[path = "../../../wal/tests/support/steps.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod steps;
+mod whole_way;
+#[path = "../../../../crates/redis-ops/tests/restore/world.rs"]
+#[allow(dead_code)]
+mod world;
