@@ -3,6 +3,7 @@
 //! PostgreSQL takes 1 to 125 as "this is the end of the log": it stops replaying, promotes and reports success. So 1 is
 //! said only of what is proven to be absent, and every other trouble ends above 125, which stops recovery.
 
+mod boot;
 mod kept;
 mod place;
 mod prefetch;

@@ -20,7 +20,7 @@ use wal_scene::{MIB, archive, memory, name, repository, segment};
 
 fn target(path: &Path) -> OpenTarget {
     let path = path.to_owned();
-    Arc::new(move || File::create(&path))
+    OpenTarget::new(move || File::create(&path))
 }
 
 /// Fetches, and compares with what is fetched into memory.
@@ -126,12 +126,12 @@ async fn a_place_that_cannot_be_written_ends_the_search() {
     File::create(&path).unwrap();
     let opened = Arc::new(AtomicUsize::new(0));
     let counted = opened.clone();
-    let closed: OpenTarget = Arc::new(move || {
+    let closed = OpenTarget::new(move || {
         counted.fetch_add(1, Ordering::Relaxed);
         Err(io::ErrorKind::PermissionDenied.into())
     });
     // What is open for reading only fails with the first write.
-    let unwritable: OpenTarget = Arc::new(move || File::open(&path));
+    let unwritable = OpenTarget::new(move || File::open(&path));
     for file in [text, file] {
         let error = archive.fetch_file(file, &Identities::none(), &closed).await.unwrap_err();
         assert!(matches!(error, WalArchiveError::Target { .. }), "{error:?}");

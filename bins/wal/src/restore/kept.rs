@@ -1,13 +1,13 @@
-//! The mark on a segment that was fetched ahead: this very file was proven, is durable, and nobody has touched it since.
+//! The mark on a segment that was fetched ahead: this very file was proven, and nobody has touched it since.
 //!
-//! The helper writes it last: after length, digest and header were found right, after the fsync, and after the file got its
-//! name. It names the file on disk ([`Identity`]), times included. So a call need not read 16 MiB again; what the mark
+//! The helper writes it last: after length, digest and header were found right, and after the file got its
+//! name. Nothing of this is durable: the mark also names the start of the system ([`Boot`]) under which all of it happened. It names the file on disk ([`Identity`]), times included. So a call need not read 16 MiB again; what the mark
 //! does not fit is fetched anew.
 //!
 //! | what happens | what follows |
 //! |---|---|
 //! | killed before the mark is written | a file without a mark, or with one of another file: no segment |
-//! | the power fails | the content was durable before the mark was begun; a torn mark is none |
+//! | the power fails, the system starts anew | the mark is of another start, and fits nothing |
 //! | somebody writes to the file, exchanges it, copies it | another inode, length or time |
 //!
 //! Not noticed: a change within the tick of the kernel's clock in which the mark was made (some milliseconds), by
@@ -18,11 +18,12 @@ use std::io;
 
 use backstay_postgres_ops::wal::{Segment, SystemId};
 
+use super::boot::Boot;
 use crate::identity::Identity;
 use crate::mark::{checked_line, whole_line};
 
 /// First word of a mark; changes with its form.
-const FORM: &str = "backstay-kept-1";
+const FORM: &str = "backstay-kept-2";
 /// What the name of a mark ends with.
 const SUFFIX: &str = ".kept";
 
@@ -31,13 +32,14 @@ const SUFFIX: &str = ".kept";
 pub(super) struct Kept {
     segment: Segment,
     system: SystemId,
+    boot: Boot,
     file: Identity,
 }
 
 impl Kept {
-    /// The mark of a file that was proven and is durable, of which the file system says `found`.
-    pub(super) fn new(segment: Segment, system: SystemId, found: &Metadata) -> Self {
-        Self { segment, system, file: Identity::of(found) }
+    /// The mark of a file that was proven under this start of the system, and of which the file system says `found`.
+    pub(super) fn new(segment: Segment, system: SystemId, boot: Boot, found: &Metadata) -> Self {
+        Self { segment, system, boot, file: Identity::of(found) }
     }
 
     /// Its name in the spool.
@@ -52,8 +54,8 @@ impl Kept {
 
     /// Its content.
     pub(super) fn encode(&self) -> String {
-        let Self { segment, system, file } = self;
-        checked_line(format!("{FORM} {segment} {system} {}", file.encode()))
+        let Self { segment, system, boot, file } = self;
+        checked_line(format!("{FORM} {segment} {system} {boot} {}", file.encode()))
     }
 
     /// Reads a mark; `None` for anything that is none.
@@ -64,16 +66,23 @@ impl Kept {
         }
         let segment = words.next()?.parse().ok()?;
         let system = SystemId::new(words.next()?.parse().ok()?);
+        let boot = words.next()?.parse().ok()?;
         let file = Identity::decode(&mut words)?;
-        words.next().is_none().then_some(Self { segment, system, file })
+        words.next().is_none().then_some(Self { segment, system, boot, file })
     }
 
-    /// Whether this open file is the one that was marked, unchanged.
+    /// Whether this open file is the one that was marked, under this start of the system, and unchanged.
     ///
     /// # Errors
     /// The file system does not say.
-    pub(super) fn fits(&self, segment: Segment, system: SystemId, file: &File) -> io::Result<bool> {
-        Ok(*self == Self::new(segment, system, &file.metadata()?))
+    pub(super) fn fits(
+        &self,
+        segment: Segment,
+        system: SystemId,
+        boot: Boot,
+        file: &File,
+    ) -> io::Result<bool> {
+        Ok(*self == Self::new(segment, system, boot, &file.metadata()?))
     }
 }
 
@@ -88,6 +97,7 @@ mod tests {
     use super::*;
 
     const SYSTEM: SystemId = SystemId::new(7_301_234_567_890_123_456);
+    const BOOT: Boot = Boot::new(5);
 
     fn segment() -> Segment {
         "000000010000000000000003".parse().unwrap()
@@ -97,12 +107,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("segment");
         fs::write(&path, [7; 10_000]).unwrap();
-        let kept = Kept::new(segment(), SYSTEM, &fs::metadata(&path).unwrap());
+        let kept = Kept::new(segment(), SYSTEM, BOOT, &fs::metadata(&path).unwrap());
         (folder, path, kept)
     }
 
     fn fits(kept: &Kept, path: &Path) -> bool {
-        kept.fits(segment(), SYSTEM, &File::open(path).unwrap()).unwrap()
+        kept.fits(segment(), SYSTEM, BOOT, &File::open(path).unwrap()).unwrap()
     }
 
     /// Does it until the clock of the file system has moved.
@@ -122,8 +132,9 @@ mod tests {
         assert!(fits(&kept, &path));
         let file = File::open(&path).unwrap();
         let other = "000000010000000000000004".parse().unwrap();
-        assert!(!kept.fits(other, SYSTEM, &file).unwrap());
-        assert!(!kept.fits(segment(), SystemId::new(1), &file).unwrap());
+        assert!(!kept.fits(other, SYSTEM, BOOT, &file).unwrap());
+        assert!(!kept.fits(segment(), SystemId::new(1), BOOT, &file).unwrap());
+        assert!(!kept.fits(segment(), SYSTEM, Boot::new(6), &file).unwrap(), "the power failed meanwhile");
         let copy = folder.path().join("copy");
         assert!(std::process::Command::new("cp").arg("-p").args([&path, &copy]).status().unwrap().success());
         fs::rename(&copy, &path).unwrap();

@@ -1,11 +1,12 @@
 //! Gives a proven file its name, whole or not at all.
 //!
 //! A file is written beside its place, under a lock, so that a call that a killed server left behind never writes into the
-//! file of the next one. Its content is durable before it gets its name.
+//! file of the next one.
 //!
-//! The name is made durable too, but for the two that PostgreSQL uses itself: whatever has them is removed before the
-//! server asks, so nobody would ever look at one that survived a crash; and what it got it renames with `durable_rename`,
-//! which syncs file and folder. Other callers (`pg_rewind`, people, scripts) get everything.
+//! Content and name are durable before this returns, but for the two names that PostgreSQL uses itself: whatever has them
+//! is removed before the server asks, so nobody would ever look at one that survived a crash; and what it got it renames
+//! with `durable_rename`, which syncs file and folder, before it reads the first record. To sync the same bytes twice
+//! would halve the speed of a recovery. Other callers (`pg_rewind`, people, scripts) get everything.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -50,12 +51,14 @@ impl Beside {
     /// Opens it as [`Beside::open`] does, from anywhere.
     pub(super) fn target(&self) -> OpenTarget {
         let (temporary, opened) = (self.temporary.clone(), self.opened.clone());
-        Arc::new(move || open(&temporary, &opened).map_err(|error| named(&temporary, &error)))
+        let target =
+            OpenTarget::new(move || open(&temporary, &opened).map_err(|error| named(&temporary, &error)));
+        if is_taken_over(&self.path) { target.without_sync() } else { target }
     }
 
-    /// Gives it its name. Its content is durable already.
+    /// Gives it its name. Its content is durable already, if it has to be.
     pub(super) fn publish(self) -> io::Result<()> {
-        publish(&self.temporary, &self.path).map_err(|error| named(&self.path, &error))?;
+        publish(&self.temporary, &self.path, true).map_err(|error| named(&self.path, &error))?;
         self.opened.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -97,13 +100,20 @@ fn open(path: &Path, opened: &AtomicBool) -> io::Result<File> {
     }
 }
 
-/// Renames a durable file to its name.
-pub(super) fn publish(from: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(from, path)?;
-    if TAKEN_OVER.iter().any(|name| path.file_name().is_some_and(|found| found == *name)) {
-        return Ok(());
+/// Renames a proven file to its name, durably unless the server does that itself. `is_durable` tells whether the content
+/// was synced before.
+pub(super) fn publish(from: &Path, path: &Path, is_durable: bool) -> io::Result<()> {
+    let is_taken_over = is_taken_over(path);
+    if !is_durable && !is_taken_over {
+        File::open(from)?.sync_all()?;
     }
-    File::open(folder_of(path))?.sync_all()
+    fs::rename(from, path)?;
+    if is_taken_over { Ok(()) } else { File::open(folder_of(path))?.sync_all() }
+}
+
+/// Whether the server makes durable what it asked for under this name.
+pub(super) fn is_taken_over(path: &Path) -> bool {
+    TAKEN_OVER.iter().any(|name| path.file_name().is_some_and(|found| found == *name))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstay_backup_core::Error as CoreError;
@@ -20,6 +19,7 @@ use backstay_postgres_ops::wal_archive::{FetchedFile, OpenTarget, WalArchive, Wa
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
+use super::boot::Boot;
 use super::kept::Kept;
 use super::prefetched::{LOCK, Prefetched, at, claim_of};
 use crate::claim::Claim;
@@ -210,7 +210,8 @@ async fn fetch_claimed(work: Work) -> Result<Outcome, WalArchiveError> {
     }
     let temporary = spool.file(&format!(".{segment}.{}", std::process::id()));
     let path = temporary.clone();
-    let target: OpenTarget = Arc::new(move || fs::File::create(&path));
+    // After a crash the mark fits nothing, and so the file need not be durable.
+    let target = OpenTarget::new(move || fs::File::create(&path)).without_sync();
     let fetched = archive.find_file(WalFile::Segment(segment), &identities, &target).await;
     let Some(fetched) = fetched.inspect_err(|_| drop(fs::remove_file(&temporary)))? else {
         return Ok(Outcome::Absent);
@@ -222,7 +223,7 @@ async fn fetch_claimed(work: Work) -> Result<Outcome, WalArchiveError> {
     Ok(Outcome::Fetched)
 }
 
-/// Gives a proven and durable segment its name in the spool, and marks it. A mark of an earlier file goes first, so that
+/// Gives a proven segment its name in the spool, and marks it. A mark of an earlier file goes first, so that
 /// nobody compares the two.
 fn keep(
     spool: &Spool,
@@ -238,5 +239,8 @@ fn keep(
     }
     fs::rename(temporary, spool.file(&segment.to_string()))?;
     // A rename is a change: only what the file system says now will still be so when the server asks.
-    spool.write(&mark, &Kept::new(segment, system, &fetched.file.metadata()?).encode())
+    let Some(boot) = Boot::current() else {
+        return Err(io::Error::other("the system does not say when it started"));
+    };
+    spool.write(&mark, &Kept::new(segment, system, boot, &fetched.file.metadata()?).encode())
 }

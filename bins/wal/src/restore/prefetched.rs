@@ -1,7 +1,6 @@
 //! Segments that were fetched ahead, as a call sees them.
 //!
-//! A segment lies in the spool under its name, beside a mark ([`Kept`]) that was written after its content was proven and
-//! durable. A call hands over what the mark fits, and nothing else. What an archive holds never changes, so what was
+//! A segment lies in the spool under its name, beside a mark ([`Kept`]) that was written after its content was proven. A call hands over what the mark fits, and nothing else. What an archive holds never changes, so what was
 //! fetched is never out of date; that something is absent is never remembered.
 
 use std::fs::{self, File};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use backstay_backup_core::config::Config;
 use backstay_postgres_ops::wal::{HEADER_LENGTH, Segment, SegmentHeader, SegmentSize, SystemId};
 
+use super::boot::Boot;
 use super::kept::Kept;
 use super::place::{self, Beside};
 use crate::claim::Claim;
@@ -90,7 +90,7 @@ impl Prefetched {
                 return None;
             }
         };
-        let placed = match place::publish(&from, path) {
+        let placed = match place::publish(&from, path, false) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 self.copy_over(&mark, file, &from, path)
             }
@@ -101,8 +101,12 @@ impl Prefetched {
 
     /// Length of a file that is the segment, as the mark and its own header say.
     fn prove(&self, mark: &Kept, file: &File) -> io::Result<u64> {
-        if !mark.fits(self.segment, self.system, file)? {
-            return Err(io::Error::other("it was changed, or exchanged"));
+        let boot =
+            Boot::current().ok_or_else(|| io::Error::other("the system does not say when it started"))?;
+        if !mark.fits(self.segment, self.system, boot, file)? {
+            return Err(io::Error::other(
+                "it was changed, or exchanged, or is older than the system's start",
+            ));
         }
         let mut beginning = [0; HEADER_LENGTH];
         file.read_exact_at(&mut beginning, 0)?;
@@ -120,7 +124,9 @@ impl Prefetched {
         if copied != self.prove(mark, &file)? {
             return Err(io::Error::other("it became shorter"));
         }
-        output.sync_all()?;
+        if !place::is_taken_over(path) {
+            output.sync_all()?;
+        }
         beside.publish()?;
         let _ = fs::remove_file(from);
         Ok(())

@@ -12,12 +12,15 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use sha2::{Digest, Sha256};
+use zstd::zstd_safe::DCtx;
 
-use super::{AGE, END_LENGTH, SEAL_WITHIN, Seal, SealError, damaged, end_frame, key_or_damage};
+use super::{AGE, END_LENGTH, SEAL_WITHIN, SKIPPABLE, Seal, SealError, damaged, end_frame, key_or_damage};
 use crate::encryption::Identities;
 
 /// Bytes that are read, hashed and decoded at a time: small enough for a processor's cache.
 const AT_ONCE: usize = 256 << 10;
+/// Longest frame, stored and plain, that is decoded in one go. Ours are of 1 MiB.
+const FRAME_AT_ONCE: usize = 2 << 20;
 /// Bytes of the last frame of an object.
 const END: usize = 8 + END_LENGTH;
 
@@ -44,7 +47,7 @@ pub enum UnsealError {
 
 /// Opens the stored object that `stored` gives, and writes its content, of at most `longest` bytes, to `output`. Blocks.
 ///
-/// Memory: some 600 KiB beside zstd's own, whatever the size of the object. Before an error part of the content, or
+/// Memory: some 3 MiB, whatever the size of the object; up to 6 MiB and zstd's own for frames that are not ours. Before an error part of the content, or
 /// something else, may have been written.
 ///
 /// # Errors
@@ -99,30 +102,85 @@ fn first(input: &mut impl Read, length: u64) -> Result<Vec<u8>, SealError> {
 }
 
 /// Decodes the plain form.
+///
+/// Frames as they are written, at most a few MiB each, are decoded in one go into memory that stays the same: half the
+/// copies of a stream. A frame of another size, and all that follows it, is decoded as a stream.
 fn decode(plain: impl Read, seal: &Seal, output: &mut dyn Write) -> Result<(), UnsealError> {
     let mut hashed = Hashed::of(plain);
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut hashed).map_err(damaged)?;
-    let (mut buffer, mut length) = (vec![0; AT_ONCE], 0);
+    let mut content = Content { left: seal.length, output };
+    let (mut context, mut decoded) = (DCtx::create(), Vec::new());
+    loop {
+        match hashed.next_frame().map_err(damaged)? {
+            Next::End => break,
+            Next::Frame { stored, length } => {
+                decoded.clear();
+                // Known before anything is decoded: a bomb is noticed before it explodes.
+                if length as u64 > content.left {
+                    return Err(other_length(seal).into());
+                }
+                decoded.reserve(length);
+                let frame = &hashed.fill_buf().map_err(damaged)?[..stored];
+                let of_zstd = |code| damaged(io::Error::other(zstd::zstd_safe::get_error_name(code)));
+                context.decompress(&mut decoded, frame).map_err(of_zstd)?;
+                hashed.consume(stored);
+                content.write(&decoded)?;
+            }
+            Next::Stream => {
+                stream(&mut hashed, &mut content, seal)?;
+                break;
+            }
+        }
+    }
+    if content.left > 0 {
+        return Err(other_length(seal).into());
+    }
+    hashed.end().map_err(UnsealError::from)
+}
+
+/// Decodes frames of any size.
+fn stream(hashed: &mut Hashed<impl Read>, content: &mut Content<'_>, seal: &Seal) -> Result<(), UnsealError> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(hashed).map_err(damaged)?;
+    let mut buffer = vec![0; AT_ONCE];
     loop {
         let read = match decoder.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => return Ok(()),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(damaged(error).into()),
         };
-        length += read as u64;
-        // A bomb is noticed before it explodes.
-        if length > seal.length {
-            break;
+        if read as u64 > content.left {
+            return Err(other_length(seal).into());
         }
-        output.write_all(&buffer[..read]).map_err(|source| UnsealError::Output { source })?;
+        content.write(&buffer[..read])?;
     }
-    if length != seal.length {
-        let problem = format!("{} bytes were sealed, and others are there", seal.length);
-        return Err(SealError::Damaged { problem }.into());
+}
+
+fn other_length(seal: &Seal) -> SealError {
+    SealError::Damaged { problem: format!("{} bytes were sealed, and others are there", seal.length) }
+}
+
+/// Where the content goes, and how much of it is still to come.
+struct Content<'a> {
+    left: u64,
+    output: &'a mut dyn Write,
+}
+
+impl Content<'_> {
+    /// Takes bytes, which must not be more than are left.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), UnsealError> {
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        self.output.write_all(bytes).map_err(|source| UnsealError::Output { source })
     }
-    drop(decoder);
-    hashed.end().map_err(UnsealError::from)
+}
+
+/// What comes next.
+enum Next {
+    /// Nothing.
+    End,
+    /// A frame that is whole in the buffer: its bytes there, and those of its content.
+    Frame { stored: usize, length: usize },
+    /// A frame that is too large for that, or does not say how large it is, or is none.
+    Stream,
 }
 
 /// Gives what a reader gives, without the last frame, and hashes it.
@@ -137,7 +195,7 @@ struct Hashed<R> {
 
 impl<R: Read> Hashed<R> {
     fn of(inner: R) -> Self {
-        Self { inner, buffer: vec![0; AT_ONCE], filled: 0..0, hasher: Sha256::new(), ended: false }
+        Self { inner, buffer: vec![0; 2 * AT_ONCE], filled: 0..0, hasher: Sha256::new(), ended: false }
     }
 
     /// Where what may be handed out ends: behind it may come the end of the object.
@@ -145,19 +203,45 @@ impl<R: Read> Hashed<R> {
         self.filled.end.saturating_sub(END).max(self.filled.start)
     }
 
+    /// Reads on, keeping what was not consumed.
     fn fill(&mut self) -> io::Result<()> {
         self.buffer.copy_within(self.filled.clone(), 0);
         self.filled = 0..self.filled.len();
-        while !self.ended && self.filled.end < self.buffer.len() {
-            match self.inner.read(&mut self.buffer[self.filled.end..]) {
+        if self.buffer.len() < self.filled.end + AT_ONCE {
+            self.buffer.resize(self.filled.end + AT_ONCE, 0);
+        }
+        let (hashed, goal) = (self.out(), self.filled.end + AT_ONCE);
+        while !self.ended && self.filled.end < goal {
+            match self.inner.read(&mut self.buffer[self.filled.end..goal]) {
                 Ok(0) => self.ended = true,
                 Ok(read) => self.filled.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.hasher.update(&self.buffer[..self.out()]);
+        self.hasher.update(&self.buffer[hashed..self.out()]);
         Ok(())
+    }
+
+    /// Looks at what comes next, and reads until a frame is whole, or larger than [`FRAME_AT_ONCE`].
+    fn next_frame(&mut self) -> io::Result<Next> {
+        loop {
+            let there = &self.buffer[self.filled.start..self.out()];
+            if let Ok(stored) = zstd::zstd_safe::find_frame_compressed_size(there) {
+                return Ok(match content_length(&there[..stored]) {
+                    Some(length) if length <= FRAME_AT_ONCE => Next::Frame { stored, length },
+                    _ => Next::Stream,
+                });
+            }
+            if self.ended {
+                // What is no frame is told by whoever decodes it.
+                return Ok(if there.is_empty() { Next::End } else { Next::Stream });
+            }
+            if there.len() > FRAME_AT_ONCE {
+                return Ok(Next::Stream);
+            }
+            self.fill()?;
+        }
     }
 
     /// Whether everything was read, and the last frame is the end of just that.
@@ -169,6 +253,15 @@ impl<R: Read> Hashed<R> {
         }
         Err(SealError::Damaged { problem: "its end does not fit what is stored".to_owned() })
     }
+}
+
+/// Bytes of what a whole frame holds, if it says so; none of a skippable one.
+fn content_length(frame: &[u8]) -> Option<usize> {
+    let magic = u32::from_le_bytes(*frame.first_chunk::<4>()?);
+    if magic & 0xFFFF_FFF0 == SKIPPABLE & 0xFFFF_FFF0 {
+        return Some(0);
+    }
+    usize::try_from(zstd::zstd_safe::get_frame_content_size(frame).ok()??).ok()
 }
 
 impl<R: Read> BufRead for Hashed<R> {

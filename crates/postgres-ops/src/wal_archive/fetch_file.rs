@@ -4,8 +4,10 @@
 //! repository ─ pieces ─▶ age ─ hash ─ zstd ─▶ file without its name ─ header fits? end fits? ─ fsync ─▶ the caller's rename
 //! ```
 //!
-//! What is written is worth nothing until [`WalArchive::fetch_file`] returns it; then it is proven and durable.
+//! What is written is worth nothing until [`WalArchive::fetch_file`] returns it; then it is proven and, unless the
+//! [`OpenTarget`] says that somebody else sees to that, durable.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -31,9 +33,39 @@ const LONGEST: u64 = 1 << 30;
 
 /// Opens what a copy is written to: empty, for writing, and written to by nobody else. Called once for every copy that
 /// is tried; blocks.
-pub type OpenTarget = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
+#[derive(Clone)]
+pub struct OpenTarget {
+    open: Arc<dyn Fn() -> io::Result<File> + Send + Sync>,
+    is_synced: bool,
+}
 
-/// A file that was fetched: proven, durable, and still without its name.
+impl OpenTarget {
+    /// A target whose content is durable before it is returned.
+    #[must_use]
+    pub fn new(open: impl Fn() -> io::Result<File> + Send + Sync + 'static) -> Self {
+        Self { open: Arc::new(open), is_synced: true }
+    }
+
+    /// Leaves it to the caller, or to whoever gets the file, to make the content durable: for what is worth nothing
+    /// after a crash, and for what its reader syncs anyway.
+    #[must_use]
+    pub fn without_sync(mut self) -> Self {
+        self.is_synced = false;
+        self
+    }
+
+    fn make_durable(&self, file: &File) -> io::Result<()> {
+        if self.is_synced { file.sync_all() } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for OpenTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenTarget").field("is_synced", &self.is_synced).finish_non_exhaustive()
+    }
+}
+
+/// A file that was fetched: proven, durable unless its target says otherwise, and still without its name.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FetchedFile {
@@ -49,7 +81,7 @@ struct Broken;
 
 impl WalArchive {
     /// Reads one file, proves it, and writes it to what `target` opens; `None` when it is proven to be absent. Returns
-    /// when the content is durable. Holds some 6 MiB in memory, whatever the size of the file.
+    /// when the content is as durable as the target asks for. Holds some 8 MiB in memory, whatever the size of the file.
     ///
     /// # Errors
     /// As [`WalArchive::fetch`], and [`WalArchiveError::Target`].
@@ -119,9 +151,9 @@ impl WalArchive {
         let Some(content) = self.find(file, identities).await? else { return Ok(None) };
         let target = target.clone();
         let writing = move || {
-            let mut output = target()?;
+            let mut output = (target.open)()?;
             output.write_all(&content)?;
-            output.sync_all()?;
+            target.make_durable(&output)?;
             Ok(FetchedFile { file: output, length: content.len() as u64 })
         };
         let written = tokio::task::spawn_blocking(writing).await;
@@ -190,14 +222,14 @@ enum Trouble {
     Content(WalError),
 }
 
-/// Decodes a segment into the target, proves it, and makes it durable. Blocks.
+/// Decodes a segment into the target, proves it, and makes it durable if the target wants that. Blocks.
 fn write(
     target: &OpenTarget,
     stored: Pieces,
     identities: &Identities,
     (segment, system): (Segment, SystemId),
 ) -> Result<FetchedFile, Trouble> {
-    let mut output = Output { file: target().map_err(Trouble::Target)?, beginning: Vec::new() };
+    let mut output = Output { file: (target.open)().map_err(Trouble::Target)?, beginning: Vec::new() };
     let unsealed = unseal_through(stored, identities, LONGEST, &mut output);
     let seal = unsealed.map_err(|error| match error {
         UnsealError::Output { source } => Trouble::Target(source),
@@ -207,7 +239,7 @@ fn write(
     let header = SegmentHeader::parse(&output.beginning);
     let checked = header.and_then(|header| header.check(segment, seal.length, system));
     checked.map_err(Trouble::Content)?;
-    output.file.sync_all().map_err(Trouble::Target)?;
+    target.make_durable(&output.file).map_err(Trouble::Target)?;
     Ok(FetchedFile { file: output.file, length: seal.length })
 }
 
