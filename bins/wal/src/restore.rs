@@ -184,7 +184,9 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
     };
     let asks_again = args.asks_again(&data);
     let beside = Beside::of(&args.path);
-    let wanted = Wanted { file, system, target: beside.target() };
+    // A helper that lives and did not fetch it has most likely come to the end of the log.
+    let is_expected = !prefetched.as_ref().is_some_and(Prefetched::has_helper);
+    let wanted = Wanted { file, system, target: beside.target(), is_expected };
     let fetched = match ctx.stoppable(patiently(ctx, asks_again, &wanted)).await? {
         Ok(Some(fetched)) => fetched,
         Ok(None) => return Ok(Exit::Absent),
@@ -230,6 +232,8 @@ struct Wanted {
     file: WalFile,
     system: SystemId,
     target: OpenTarget,
+    /// Whether it is probably there.
+    is_expected: bool,
 }
 
 /// Tries until it is there, or proven to be absent, or the time is over. A standby's server tries by itself.
@@ -259,11 +263,14 @@ async fn patiently(ctx: &Context, asks_again: bool, wanted: &Wanted) -> Result<O
 }
 
 async fn fetch(ctx: &Context, wanted: &Wanted) -> Result<Option<FetchedFile>, Failure> {
-    let Wanted { file, system, target } = wanted;
+    let Wanted { file, system, target, is_expected } = wanted;
     let identities = ctx.identities().await?;
-    let Opened { repositories, unavailable, .. } = ctx.open_repositories().await?;
-    let archive = WalArchive::new(repositories, ctx.stanza().clone(), *system);
-    match archive.fetch_file(*file, &identities, target).await? {
+    let fetching = async |repositories| {
+        let archive = WalArchive::new(repositories, ctx.stanza().clone(), *system);
+        archive.expects(*is_expected).fetch_file(*file, &identities, target).await
+    };
+    let (Opened { unavailable, .. }, fetched) = ctx.open_meanwhile(fetching).await?;
+    match fetched? {
         Some(fetched) => Ok(Some(fetched)),
         None => match unavailable.into_iter().next() {
             None => Ok(None),

@@ -30,7 +30,7 @@ const JSON: &str = "application/json";
 pub struct Repository {
     name: String,
     store: SharedStore,
-    info: RepositoryInfo,
+    info: Option<RepositoryInfo>,
 }
 
 /// What a repository says about itself.
@@ -50,6 +50,13 @@ pub struct RepositoryInfo {
 }
 
 impl Repository {
+    /// A repository that nobody has looked at yet: for reading from it while [`Repository::open`] still asks whether it is
+    /// one. What was read counts only if that succeeds.
+    #[must_use]
+    pub fn assume(name: &str, store: SharedStore) -> Self {
+        Self { name: name.to_owned(), store, info: None }
+    }
+
     /// Opens an existing repository; `name` is what messages and receipts call it.
     ///
     /// # Errors
@@ -68,7 +75,7 @@ impl Repository {
             }
         };
         match unseal(&bytes) {
-            Ok(info) => Ok(Self { name: name.to_owned(), store, info }),
+            Ok(info) => Ok(Self { name: name.to_owned(), store, info: Some(info) }),
             Err(source) => Err(Error::Description { location: store.location(), source }),
         }
     }
@@ -90,7 +97,7 @@ impl Repository {
             .put(&layout::description(), Bytes::from(body), PutMode::Create, &attributes)
             .await
             .map_err(|source| store_error(name, "create", source))?;
-        Ok(Self { name: name.to_owned(), store, info })
+        Ok(Self { name: name.to_owned(), store, info: Some(info) })
     }
 
     /// Opens the repository, or creates it where the store holds none. Of two racing creators one wins and the
@@ -123,10 +130,10 @@ impl Repository {
         &self.store
     }
 
-    /// Its description.
+    /// Its description; `None` of one that was only assumed.
     #[must_use]
-    pub fn info(&self) -> &RepositoryInfo {
-        &self.info
+    pub fn info(&self) -> Option<&RepositoryInfo> {
+        self.info.as_ref()
     }
 
     /// This repository's copy of a manifest, checked to belong where it lies.

@@ -90,6 +90,19 @@ impl Context {
         open::existing(self).await
     }
 
+    /// Opens the repositories that exist, as [`Context::open_repositories`] does, and reads from them meanwhile, which
+    /// saves a round trip to a distant store. `work` may be called twice, and must only read: what it finds the first time
+    /// counts if everything that is configured is a repository.
+    ///
+    /// # Errors
+    /// As [`Context::open_repositories`].
+    pub async fn open_meanwhile<T>(
+        &self,
+        work: impl AsyncFn(Repositories) -> T,
+    ) -> Result<(Opened, T), Failure> {
+        open::meanwhile(self, work).await
+    }
+
     /// Opens the repositories that exist, as many as the quorum needs, for whoever must not make a repository by mistake.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use backstay_backup_core::retry::{Retry, RetryPolicy};
 use backstay_backup_core::store::{SharedStore, StoreError};
 use backstay_backup_core::{Class, Error as CoreError};
 use backstay_storage_s3::{Credentials, Encryption, S3Options, S3Store};
+use futures::future::{join, join_all};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -66,10 +67,51 @@ pub(crate) async fn quorum(context: &Context) -> Result<Opened, Failure> {
 }
 
 async fn at_least(context: &Context, needed: usize) -> Result<Opened, Failure> {
-    let mut members = Vec::new();
-    let mut unavailable = Vec::new();
-    for config in configured(context)? {
-        match attempt(context, config).await {
+    let configured = configured(context)?;
+    let attempts = join_all(configured.iter().map(|config| attempt(context, config))).await;
+    conclude_all(context, configured, attempts, needed)
+}
+
+/// Opens the repositories that exist, and reads from them meanwhile: `work` gets all that are configured, and what it
+/// found counts when each of them has turned out to be a repository. Else it is done again, with those that are.
+///
+/// It must only read: what it reads from may be anything.
+pub(crate) async fn meanwhile<T>(
+    context: &Context,
+    work: impl AsyncFn(Repositories) -> T,
+) -> Result<(Opened, T), Failure> {
+    let configured = configured(context)?;
+    let stores = join_all(configured.iter().map(|config| store(context, config, false))).await;
+    let assumed = configured.iter().zip(&stores).filter_map(|(config, store)| {
+        store.as_ref().ok().map(|store| Repository::assume(&config.name, Arc::clone(store)))
+    });
+    let assumed: Vec<Repository> = assumed.collect();
+    if assumed.len() < configured.len() {
+        let opened = existing(context).await?;
+        let found = work(opened.repositories.clone()).await;
+        return Ok((opened, found));
+    }
+    let quorum = context.config.quorum.min(assumed.len());
+    let attempts = join_all(assumed.iter().map(|repository| proven(repository)));
+    let reading = work(Repositories::new(assumed.clone(), quorum, context.clock.clone())?);
+    let (attempts, found) = join(attempts, reading).await;
+    let opened = conclude_all(context, configured, attempts, 1)?;
+    if opened.unavailable.is_empty() {
+        return Ok((opened, found));
+    }
+    let found = work(opened.repositories.clone()).await;
+    Ok((opened, found))
+}
+
+fn conclude_all(
+    context: &Context,
+    configured: &[RepositoryConfig],
+    attempts: Vec<Attempt>,
+    needed: usize,
+) -> Result<Opened, Failure> {
+    let (mut members, mut unavailable) = (Vec::new(), Vec::new());
+    for (config, attempt) in configured.iter().zip(attempts) {
+        match attempt {
             Attempt::Opened(repository) => members.push(repository),
             Attempt::Fresh(failure) | Attempt::Failed(failure) => {
                 unavailable.push(Unavailable { name: config.name.clone(), failure });
@@ -140,7 +182,12 @@ async fn attempt(context: &Context, config: &RepositoryConfig) -> Attempt {
         Err(failure) if is_missing_directory(config, &failure) => return Attempt::Fresh(failure),
         Err(failure) => return Attempt::Failed(failure),
     };
-    match Repository::open(&config.name, store).await {
+    proven(&Repository::assume(&config.name, store)).await
+}
+
+/// Asks whether it is a repository.
+async fn proven(assumed: &Repository) -> Attempt {
+    match Repository::open(assumed.name(), Arc::clone(assumed.store())).await {
         Ok(repository) => Attempt::Opened(repository),
         Err(error @ CoreError::NotARepository { .. }) => Attempt::Fresh(error.into()),
         Err(error) => Attempt::Failed(error.into()),

@@ -10,10 +10,11 @@ use backstay_postgres_ops::wal::{HEADER_LENGTH, Segment, SegmentHeader, SystemId
 
 use crate::claim::Claim;
 use crate::data_directory::DataDirectory;
+use crate::destination;
+use crate::helper::{self, Memory};
 use crate::mark::Mark;
 use crate::program::ARCHIVE_WAL;
 use crate::spool::Spool;
-use crate::{destination, helper};
 
 /// Held by the helper while it lives.
 pub(super) const LOCK: &str = "lock";
@@ -111,7 +112,7 @@ impl Ahead {
         let Ok(Some(lock)) = Claim::take(&self.spool.file(LOCK)) else { return };
         let known = |segment| segment == self.segment || self.spool.file(&Mark::name(segment)).exists();
         if self.data.has_ready(known)
-            && let Err(error) = helper::start(ARCHIVE_WAL, lock, "--helper")
+            && let Err(error) = helper::start(ARCHIVE_WAL, lock, "--helper", Memory::Returned)
         {
             tracing::warn!(%error, "no look-ahead");
         }

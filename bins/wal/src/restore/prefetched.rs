@@ -17,9 +17,10 @@ use super::kept::Kept;
 use super::place::{self, Beside};
 use crate::claim::Claim;
 use crate::data_directory::DataDirectory;
+use crate::destination;
+use crate::helper::{self, Memory};
 use crate::program::RESTORE_WAL;
 use crate::spool::Spool;
-use crate::{destination, helper};
 
 /// Held by the helper while it lives.
 pub(super) const LOCK: &str = "lock";
@@ -64,7 +65,7 @@ impl Prefetched {
             }
             let waited = begin.elapsed();
             let claimed = Claim::is_held(&claim_of(&self.spool, self.segment));
-            let helper = Claim::is_held(&self.spool.file(LOCK));
+            let helper = self.has_helper();
             if waited > patience || !helper || !claimed && waited > NOTICE {
                 // It may have come between the two looks.
                 return self.hand_over(path).is_some_and(|length| {
@@ -132,6 +133,11 @@ impl Prefetched {
         Ok(())
     }
 
+    /// Whether somebody fetches ahead.
+    pub(super) fn has_helper(&self) -> bool {
+        Claim::is_held(&self.spool.file(LOCK))
+    }
+
     /// Tells others that this call fetches the segment.
     pub(super) fn claim(&self) -> Option<Claim> {
         Claim::take(&claim_of(&self.spool, self.segment)).ok().flatten()
@@ -143,7 +149,7 @@ impl Prefetched {
             return;
         }
         let Ok(Some(lock)) = Claim::take(&self.spool.file(LOCK)) else { return };
-        if let Err(error) = helper::start(RESTORE_WAL, lock, "--helper") {
+        if let Err(error) = helper::start(RESTORE_WAL, lock, "--helper", Memory::Reused) {
             tracing::warn!(%error, "no prefetch");
         }
     }

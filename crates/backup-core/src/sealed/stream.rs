@@ -4,14 +4,14 @@
 //! stored bytes ─ age, if encrypted ─ hash all but the end ─ zstd ─ output │ then: is the end that of the hash?
 //! ```
 //!
-//! What comes out is proven when, and only when, this returns. One strong hash suffices for that: the end holds the digest
+//! What comes out is proven when, and only when, this returns. One digest suffices for that: the end holds that
 //! of everything before it, the seal included, so what is decoded is what was once sealed, bit for bit. That it decodes to
 //! what was once compressed is told by the checksum of every frame, which zstd compares, and by the length in the seal.
 //! [`unseal`](super::unseal) hashes the content too, and takes several times as long.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::Xxh3;
 use zstd::zstd_safe::DCtx;
 
 use super::{AGE, END_LENGTH, SEAL_WITHIN, SKIPPABLE, Seal, SealError, damaged, end_frame, key_or_damage};
@@ -189,13 +189,13 @@ struct Hashed<R> {
     buffer: Vec<u8>,
     /// What was read lies here, and was hashed up to the last [`END`] bytes.
     filled: std::ops::Range<usize>,
-    hasher: Sha256,
+    hasher: Xxh3,
     ended: bool,
 }
 
 impl<R: Read> Hashed<R> {
     fn of(inner: R) -> Self {
-        Self { inner, buffer: vec![0; 2 * AT_ONCE], filled: 0..0, hasher: Sha256::new(), ended: false }
+        Self { inner, buffer: vec![0; 2 * AT_ONCE], filled: 0..0, hasher: Xxh3::new(), ended: false }
     }
 
     /// Where what may be handed out ends: behind it may come the end of the object.
@@ -248,7 +248,7 @@ impl<R: Read> Hashed<R> {
     fn end(mut self) -> Result<(), SealError> {
         let is_read = self.fill_buf().map_err(damaged)?.is_empty();
         let end = &self.buffer[self.filled.clone()];
-        if is_read && end == end_frame(&self.hasher.finalize().into()) {
+        if is_read && end == end_frame(self.hasher.digest128()) {
             return Ok(());
         }
         Err(SealError::Damaged { problem: "its end does not fit what is stored".to_owned() })

@@ -59,7 +59,7 @@ async fn racing_creators_open_the_same_repository() {
         });
         let opened = futures::future::join_all(creators).await;
         let ids: std::collections::BTreeSet<_> =
-            opened.into_iter().map(|opened| opened.unwrap().unwrap().info().id.clone()).collect();
+            opened.into_iter().map(|opened| opened.unwrap().unwrap().info().unwrap().id.clone()).collect();
         assert_eq!(ids.len(), 1);
     }
 }

@@ -96,8 +96,8 @@ impl WalArchive {
     ) -> Result<Option<FetchedFile>, WalArchiveError> {
         let (finding, proving) =
             (self.find_file(file, identities, target), self.prove_absence(file, identities));
-        if matches!(file, WalFile::History(_)) {
-            // A server asks for many, and most are absent. What both find, it would have found at the moment of the first.
+        if !self.is_expected(file) {
+            // Asked at the same time. What both find, it would have found at the moment of the first.
             let (found, absence) = join!(finding, proving);
             return match found? {
                 Some(fetched) => Ok(Some(fetched)),

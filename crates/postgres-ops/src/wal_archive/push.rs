@@ -29,6 +29,8 @@ pub struct WalArchive {
     sealing: SealOptions,
     /// Passes to compress; without a limit there is no gate.
     gate: Option<Arc<Semaphore>>,
+    /// Whether files that are fetched are probably there.
+    is_expected: bool,
 }
 
 /// Where a file is now.
@@ -51,7 +53,7 @@ impl WalArchive {
     /// The archive of `system` in a stanza. zstd level 3, no encryption.
     #[must_use]
     pub fn new(repositories: Repositories, stanza: Stanza, system: SystemId) -> Self {
-        Self { repositories, stanza, system, sealing: SealOptions::default(), gate: None }
+        Self { repositories, stanza, system, sealing: SealOptions::default(), gate: None, is_expected: true }
     }
 
     /// The zstd level of what is pushed.
@@ -81,6 +83,19 @@ impl WalArchive {
     pub fn one_at_a_time(mut self) -> Self {
         self.gate = Some(Arc::new(Semaphore::new(1)));
         self
+    }
+
+    /// Whether the segments to fetch are probably there, as is assumed otherwise. Of those that are not, whether the log
+    /// really ends before them is asked at the same time: a round trip less, and a few requests in vain if they are there.
+    #[must_use]
+    pub fn expects(mut self, is_expected: bool) -> Self {
+        self.is_expected = is_expected;
+        self
+    }
+
+    /// Whether a file is probably there. A server asks for many histories, and most are absent.
+    pub(super) fn is_expected(&self, file: WalFile) -> bool {
+        self.is_expected && !matches!(file, WalFile::History(_))
     }
 
     /// Waits for the turn to compress.
