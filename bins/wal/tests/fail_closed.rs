@@ -155,17 +155,24 @@ impl Scene {
         undo
     }
 
-    /// Restores with the whole archive, then starts with the spoiled one. How many rows there are, if it promoted.
-    async fn recover(&self, fault: Fault, target: RecoveryTarget, number: usize) -> Option<String> {
-        let place = Restored::beside(&self.cluster.postgres, &format!("closed-{number}"));
+    /// A cluster that is ready to be started and to recover with this command.
+    async fn prepare(&self, name: &str, target: RecoveryTarget, command: &str) -> Restored<'_> {
+        let place = Restored::beside(&self.cluster.postgres, name);
         let plan = place.plan(&self.cluster, &request(target)).await.unwrap();
-        let elsewhere = self.repository.join("elsewhere");
-        let repository = if fault == Fault::WrongPrefix { &elsewhere } else { &self.repository };
-        let settings = plan.settings(&self.command(repository, fault));
+        let settings = plan.settings(command);
         let (progress, cancel, none) = (Progress::new(), CancellationToken::new(), Identities::none());
         let restoring =
             plan.apply(&self.cluster.repositories, &none, &settings, &Ending::Prepare, &progress, &cancel);
         Box::pin(restoring).await.unwrap();
+        place
+    }
+
+    /// Restores with the whole archive, then starts with the spoiled one. How many rows there are, if it promoted.
+    async fn recover(&self, fault: Fault, target: RecoveryTarget, number: usize) -> Option<String> {
+        let elsewhere = self.repository.join("elsewhere");
+        let repository = if fault == Fault::WrongPrefix { &elsewhere } else { &self.repository };
+        let command = self.command(repository, fault);
+        let place = self.prepare(&format!("closed-{number}"), target, &command).await;
         let undo = self.spoil(fault);
         let port = place.port.port();
         let (data, log) = (place.target.to_str().unwrap(), place.target.join("log.txt"));
@@ -235,4 +242,43 @@ async fn no_fault_of_the_archive_is_taken_for_the_end_of_the_log() {
             assert_eq!(outcome, expected, "{fault:?} × {target}");
         }
     }
+}
+
+/// What `restore-wal` leaves unsynced under the names that the server takes over, the server syncs itself, before it
+/// gives the file its name and reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_syncs_what_it_takes_over() {
+    let scene = Scene::new().await;
+    let command = scene.command(&scene.repository, Fault::None);
+    let place = scene.prepare("traced", RecoveryTarget::Latest, &command).await;
+    let scratch = scene.cluster.postgres.scratch().path();
+    let log = scratch.join("calls.txt");
+    let server = place.command("postgres");
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-y", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o"]).arg(&log);
+    traced.arg("--").arg(server.get_program()).args(server.get_args()).arg("-D").arg(&place.target);
+    let port = format!("port={}", place.port.port());
+    traced.args(["-c", &port, "-c", "unix_socket_directories=", "-c", "fsync=on"]).current_dir("/");
+    let output = || fs::File::create(scratch.join("traced.txt")).unwrap();
+    let mut traced = traced.stdout(output()).stderr(output()).spawn().unwrap();
+    let begin = Instant::now();
+    while !place.target.join("pg_wal/00000002.history").exists() {
+        let alive = traced.try_wait().unwrap().is_none() && begin.elapsed() < Duration::from_secs(300);
+        assert!(alive, "{}", fs::read_to_string(scratch.join("traced.txt")).unwrap());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    place.stop("fast");
+    traced.wait().unwrap();
+    let calls = fs::read_to_string(log).unwrap();
+    let (mut synced, mut taken) = (false, 0);
+    for call in calls.lines() {
+        assert!(!call.contains("RECOVERYXLOG.backstay>"), "{call}");
+        if call.contains("sync(") && call.contains("/RECOVERYXLOG>") {
+            synced = true;
+        } else if call.contains("rename") && call.contains("RECOVERYXLOG\", ") {
+            assert!(synced, "{calls}");
+            (synced, taken) = (false, taken + 1);
+        }
+    }
+    assert!(taken >= 5, "{taken} segments: {calls}");
 }

@@ -110,7 +110,8 @@ impl<'a> Restored<'a> {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    fn command(&self, program: &str) -> Command {
+    /// A program of this server's version, under the account of the server.
+    pub fn command(&self, program: &str) -> Command {
         let program = self.source.install().program(program).unwrap();
         let mut command = match self.source.account() {
             None => Command::new(program),
