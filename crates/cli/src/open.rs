@@ -92,7 +92,7 @@ pub(crate) async fn meanwhile<T>(
         return Ok((opened, found));
     }
     let quorum = context.config.quorum.min(assumed.len());
-    let attempts = join_all(assumed.iter().map(|repository| proven(repository)));
+    let attempts = join_all(assumed.iter().map(proven));
     let reading = work(Repositories::new(assumed.clone(), quorum, context.clock.clone())?);
     let (attempts, found) = join(attempts, reading).await;
     let opened = conclude_all(context, configured, attempts, 1)?;
