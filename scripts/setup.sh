@@ -54,6 +54,7 @@ strace strace
 flock util-linux
 redis-server redis-server
 redis-cli redis-tools
+openssl openssl
 python3 python3
 /usr/include/stdio.h libc6-dev
 /usr/lib/python3*/ensurepip/__init__.py python3-venv
@@ -65,7 +66,7 @@ python3 python3
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 TABLE
   # The distribution's pgBackRest speaks to S3 through TLS only.
-  if [ -n "$pgbackrest" ]; then printf '%s\n' 'pgbackrest pgbackrest' 'stunnel4 stunnel4' 'openssl openssl'; fi
+  if [ -n "$pgbackrest" ]; then printf '%s\n' 'pgbackrest pgbackrest' 'stunnel4 stunnel4'; fi
 }
 
 missing_packages() {

@@ -416,6 +416,79 @@ fn a_full_disk_and_a_server_that_dies_leave_no_set() {
     assert!(files(&bench.path("local")).iter().all(|path| !path.ends_with("manifest.json")));
 }
 
+/// A certificate for 127.0.0.1 and the authority behind it, in the folder of a bench.
+fn certificates(bench: &Bench) {
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    let script = format!(
+        "openssl req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=authority -days 2 2>/dev/null
+         openssl req {key} -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null
+         printf 'subjectAltName=IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\n' >extensions
+         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 \
+             -extfile extensions 2>/dev/null
+         chmod 644 server.key"
+    );
+    let made = Command::new("sh").args(["-ec", &script]).current_dir(bench.path("")).status().unwrap();
+    assert!(made.success(), "openssl makes certificates");
+}
+
+#[test]
+fn an_encrypted_connection_is_made_to_the_right_server_only() {
+    let bench = Bench::new();
+    certificates(&bench);
+    let port = PortLease::reserve().unwrap();
+    let file = |name: &str| bench.path(name).display().to_string();
+    let options = quick()
+        .password(false)
+        .setting("tls-port", &port.port().to_string())
+        .setting("tls-cert-file", &file("server.crt"))
+        .setting("tls-key-file", &file("server.key"))
+        .setting("tls-ca-cert-file", &file("ca.crt"))
+        .setting("tls-auth-clients", "no");
+    let server = start(&options);
+    fill(&server);
+    let address = format!("127.0.0.1:{}", port.port());
+    let known = ["--address", &address, "--tls", "--tls-ca", "ca.crt"];
+    assert_eq!(back_up(&bench, &known)["keys"], 40);
+    let stranger = [&LOCAL[..], &["--address", &address, "--tls"]].concat();
+    let refused = bench.run(PROGRAM, &stranger).expect(2).stderr;
+    assert!(refused.contains("UnknownIssuer"), "{refused}");
+    let other = [&LOCAL[..], &known, &["--option", "redis.tls-server-name=other.example"]].concat();
+    let refused = bench.run(PROGRAM, &other).expect(2).stderr;
+    assert!(refused.contains("not valid for name"), "{refused}");
+    server.cli(&["CONFIG", "SET", "tls-auth-clients", "yes"]).unwrap();
+    let refused = bench.run(PROGRAM, &[&LOCAL[..], &known].concat()).expect(2).stderr;
+    assert!(refused.contains("CertificateRequired"), "{refused}");
+    let ours = ["--option", "redis.tls-certificate=server.crt", "--option", "redis.tls-key=server.key"];
+    assert_eq!(back_up(&bench, &[&known[..], &ours].concat())["keys"], 40);
+}
+
+#[test]
+fn a_run_that_is_killed_or_stopped_leaves_whole_sets_only_and_a_server_as_it_was() {
+    let server = start(&RedisOptions::default().setting("repl-diskless-sync-delay", "0"));
+    fill(&server);
+    let bench = bench(&server);
+    back_up(&bench, &[]);
+    server.cli(&["CONFIG", "SET", "rdb-key-save-delay", "10000"]).unwrap();
+    let seed = rand::random();
+    let mut rng = StdRng::seed_from_u64(seed);
+    for round in 0..8 {
+        let mut running =
+            bench.command(PROGRAM, &LOCAL).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..500)));
+        let id = running.id().to_string();
+        let signal = if round % 2 == 0 { "-KILL" } else { "-TERM" };
+        let _ = Command::new("kill").args([signal, &id]).stderr(Stdio::null()).status();
+        let status = running.wait().unwrap();
+        assert!(matches!(status.code(), None | Some(0 | 5)), "seed {seed}, round {round}: {status}");
+    }
+    server.cli(&["CONFIG", "SET", "rdb-key-save-delay", "0"]).unwrap();
+    until(|| !server.cli(&["INFO", "replication"]).unwrap().contains("slave0:"));
+    let checked = bench.run("verify-backups", &[&LOCAL[..], &["--full", "--content"]].concat()).expect(0);
+    assert!(checked.stdout.contains(" 0 failed"), "seed {seed}: {}", checked.stdout);
+    // The lease of a killed run is outwaited.
+    assert_eq!(back_up(&bench, &[])["keys"], 40);
+}
+
 #[test]
 fn flipped_bits_of_a_stored_set_are_found() {
     let flips = if std::env::var_os("BACKSTAY_SOAK").is_some() { 1_000 } else { 60 };

@@ -61,9 +61,18 @@ impl Wire {
                 Err(Error::Lost { address: self.address.clone(), doing, source })
             }
             Ok(Ok(read)) => Ok(read),
-            Ok(Err(source)) => Err(Error::Lost { address: self.address.clone(), doing, source }),
+            Ok(Err(source)) => Err(self.lost(source, doing)),
             Err(_) => Err(Error::Silent { address: self.address.clone(), doing, after: self.silence }),
         }
+    }
+
+    /// What a failed read means: a server that wants a certificate of ours says so only now.
+    fn lost(&self, source: io::Error, doing: &'static str) -> Error {
+        let address = self.address.clone();
+        if source.get_ref().is_some_and(|error| error.is::<rustls::Error>()) {
+            return Error::Tls { address, problem: source.to_string() };
+        }
+        Error::Lost { address, doing, source }
     }
 
     /// The next line, without its end.

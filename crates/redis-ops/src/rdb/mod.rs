@@ -13,6 +13,7 @@ mod checksum;
 mod driver;
 mod elements;
 mod facts;
+mod kept;
 mod listpack;
 mod lzf;
 mod parser;

@@ -3,9 +3,10 @@
 //! [`Parser::advance`] takes from the front of what is at hand as much as it understands at once: one small primitive
 //! (at most [`LONGEST`] bytes, else it asks for more), or any number of bytes of a value that is skipped.
 
+use super::RdbError;
 use super::elements::{Item, Task, tasks_of, tasks_of_type};
 use super::facts::Magic;
-use super::{RdbError, lzf};
+use super::kept::{Encoding, Keep};
 
 /// Bytes of the longest primitive: the header of a compressed string.
 pub(super) const LONGEST: usize = 19;
@@ -60,22 +61,6 @@ pub(super) enum What {
     Unknown(String),
     /// The end mark; 8 bytes of checksum follow if the version has one.
     End,
-}
-
-/// A string whose content is kept.
-#[derive(Clone, Debug)]
-struct Keep {
-    item: Item,
-    encoding: Encoding,
-    limit: usize,
-    bytes: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    Raw,
-    Integer,
-    Lzf { plain: u64 },
 }
 
 /// Header of a string: its own length, that of its content as stored, and how that is encoded.
@@ -486,33 +471,6 @@ impl Parser {
                 Ok(Some(StringHeader { header, content: stored.value, encoding }))
             }
             Some(Err(_)) => self.damaged("a string with an impossible encoding"),
-        }
-    }
-}
-
-impl Keep {
-    /// What its bytes are while they pass by.
-    fn passing(&self) -> What {
-        if self.item == Item::Listpack { What::Withheld } else { What::Bytes }
-    }
-
-    /// Its plain content, or the beginning of it.
-    fn content(&self) -> Option<Vec<u8>> {
-        match self.encoding {
-            Encoding::Raw => Some(self.bytes.clone()),
-            Encoding::Integer => {
-                let number = match *self.bytes {
-                    [a] => i64::from(i8::from_le_bytes([a])),
-                    [a, b] => i64::from(i16::from_le_bytes([a, b])),
-                    [a, b, c, d] => i64::from(i32::from_le_bytes([a, b, c, d])),
-                    _ => return None,
-                };
-                Some(number.to_string().into_bytes())
-            }
-            Encoding::Lzf { plain } => {
-                let limit = usize::try_from(plain).unwrap_or(usize::MAX).min(self.limit);
-                lzf::decompress(&self.bytes, limit)
-            }
         }
     }
 }
