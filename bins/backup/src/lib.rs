@@ -1,6 +1,7 @@
 //! What the backup programs do; each program is one screen on top of one module.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod archive_redis;
 pub mod cluster;
 pub mod database;
 pub mod listing;

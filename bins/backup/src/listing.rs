@@ -1,5 +1,6 @@
 //! `list-backups`: what there is to restore from, and how much it can be trusted.
 
+mod streams;
 mod wal;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use backstay_backup_core::proof::ProofKind;
 use backstay_cli::human::{Ago, Bytes, Table};
 use backstay_cli::{Arguments, Context, Exit, Failure, Opened};
 use backstay_postgres_ops::recovery::{ClusterStatus, cluster_statuses};
+use backstay_redis_ops::archive::{StreamStatus, bases, stream_statuses};
 use clap::Parser;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -79,7 +81,12 @@ async fn list(context: &Context, args: &Args) -> Result<Listing, Failure> {
         Ok(wal) => (wal, None),
         Err(failure) => (Vec::new(), Some(failure.message())),
     };
-    Ok(Listing { catalog: report, wal, wal_problem, now })
+    let streams = stream_statuses(&opened.repositories, context.stanza(), &bases(&catalog), now).await;
+    let (streams, streams_problem) = match streams {
+        Ok(streams) => (streams, None),
+        Err(error) => (Vec::new(), Some(Failure::from(error).message())),
+    };
+    Ok(Listing { catalog: report, wal, wal_problem, streams, streams_problem, now })
 }
 
 /// What the archived WAL of the stanza is good for. Without the private key the ranges are told, and no times.
@@ -102,6 +109,9 @@ pub struct Listing {
     wal: Vec<ClusterStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wal_problem: Option<String>,
+    streams: Vec<StreamStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams_problem: Option<String>,
     #[serde(skip)]
     now: Timestamp,
 }
@@ -139,6 +149,12 @@ impl fmt::Display for Listing {
         }
         if let Some(problem) = &self.wal_problem {
             write!(f, "\n! what WAL there is cannot be told: {problem}")?;
+        }
+        for stream in &self.streams {
+            write!(f, "\n\n{}", streams::Stream(stream))?;
+        }
+        if let Some(problem) = &self.streams_problem {
+            write!(f, "\n! what streams there are cannot be told: {problem}")?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use backstay_backup_core::prune::{PrunePlan, PrunePolicy, plan_prune};
 use backstay_backup_core::retention::Rules;
 use backstay_cli::{Arguments, Context, Exit, Failure, Opened};
 use backstay_postgres_ops::recovery::{WalPrunePlan, WalPruneReport, plan_wal_prune};
+use backstay_redis_ops::archive::{StreamPrunePlan, StreamPruneReport, bases, plan_stream_prune};
 use clap::Parser;
 
 use report::{Holding, Planned, Pruned};
@@ -96,28 +97,35 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let plan = async {
             let plan = plan_prune(&opened.repositories, context.stanza(), &policy).await?;
             let wal = plan_wal(context, &opened, &plan, policy.grace).await;
-            Ok::<_, Failure>((plan, wal))
+            let streams = plan_streams(context, &opened, &plan, policy.grace).await;
+            Ok::<_, Failure>((plan, wal, streams))
         };
-        let (plan, wal) = context.stoppable(plan).await??;
-        let plan = Planned::new(plan, wal, &opened);
+        let (plan, wal, streams) = context.stoppable(plan).await??;
+        let plan = Planned::new(plan, wal, streams, &opened);
         let exit = plan.exit();
         return context.finish(&plan, exit);
     }
     let prune = async {
         let plan = plan_prune(&opened.repositories, context.stanza(), &policy).await?;
         let wal = plan_wal(context, &opened, &plan, policy.grace).await;
+        let streams = plan_streams(context, &opened, &plan, policy.grace).await;
         let sets = plan.apply(&opened.repositories, &context.cancel).await?;
         // What the sets that are gone needed can go now.
         let wal = match wal {
             Ok(wal) => apply_wal(context, &opened, &wal, &policy).await,
             Err(failure) => Err(failure),
         };
-        Ok((sets, wal))
+        let streams = match streams {
+            Ok(streams) => apply_streams(context, &opened, streams, &policy).await,
+            Err(failure) => Err(failure),
+        };
+        Ok((sets, wal, streams))
     };
     // The lease keeps two runs from reporting each other's work. Each decides for itself what may go, so making room
     // where there is none for a lease is harmless.
-    let (sets, wal) = context.under_lease_if_room(&opened.repositories, "prune-backups", prune).await?;
-    let report = Pruned::new(sets, wal, &opened);
+    let (sets, wal, streams) =
+        context.under_lease_if_room(&opened.repositories, "prune-backups", prune).await?;
+    let report = Pruned::new(sets, wal, streams, &opened);
     let exit = report.exit();
     context.finish(&report, exit)
 }
@@ -143,6 +151,30 @@ async fn apply_wal(
 ) -> Result<(WalPrunePlan, WalPruneReport), Failure> {
     let report = plan.apply(&opened.repositories, policy.clock_tolerance, &context.cancel).await?;
     Ok((plan.clone(), report))
+}
+
+async fn plan_streams(
+    context: &Context,
+    opened: &Opened,
+    plan: &PrunePlan,
+    grace: TimeSpan,
+) -> Result<StreamPrunePlan, Failure> {
+    let mut catalog = Catalog::load(&opened.repositories, context.stanza()).await?;
+    // A repository that is not open may hold bases that need segments of the others.
+    let closed = opened.unavailable.iter().map(|out| (out.name.clone(), out.failure.message()));
+    catalog.unreachable.extend(closed);
+    let bases = bases(&catalog);
+    Ok(plan_stream_prune(&opened.repositories, &catalog, &bases, Some(plan), grace).await?)
+}
+
+async fn apply_streams(
+    context: &Context,
+    opened: &Opened,
+    plan: StreamPrunePlan,
+    policy: &PrunePolicy,
+) -> Result<(StreamPrunePlan, StreamPruneReport), Failure> {
+    let report = plan.apply(&opened.repositories, policy.clock_tolerance, &context.cancel).await?;
+    Ok((plan, report))
 }
 
 /// Rules of flags count everywhere; otherwise every repository has its own.

@@ -14,6 +14,7 @@
 
 pub mod archive;
 mod error;
+pub mod follow;
 mod position;
 pub mod psync;
 pub mod rdb;

@@ -1,5 +1,6 @@
 //! What a run of `prune-backups` says.
 
+mod streams;
 mod wal;
 
 use std::fmt;
@@ -10,8 +11,10 @@ use backstay_backup_core::retention::{Decision, Rules};
 use backstay_cli::human::Bytes;
 use backstay_cli::{Exit, Failure, Opened};
 use backstay_postgres_ops::recovery::{WalPrunePlan, WalPruneReport};
+use backstay_redis_ops::archive::{StreamPrunePlan, StreamPruneReport};
 use serde::Serialize;
 
+use streams::{PlannedStreams, PrunedStreams};
 use wal::{PlannedWal, PrunedWal};
 
 /// A repository that could not be opened.
@@ -40,12 +43,19 @@ pub(super) struct Planned {
     #[serde(flatten)]
     plan: PrunePlan,
     wal: PlannedWal,
+    streams: PlannedStreams,
     unavailable: Vec<LeftOut>,
 }
 
 impl Planned {
-    pub(super) fn new(plan: PrunePlan, wal: Result<WalPrunePlan, Failure>, opened: &Opened) -> Self {
-        Self { plan, wal: PlannedWal::new(wal), unavailable: left_out(opened) }
+    pub(super) fn new(
+        plan: PrunePlan,
+        wal: Result<WalPrunePlan, Failure>,
+        streams: Result<StreamPrunePlan, Failure>,
+        opened: &Opened,
+    ) -> Self {
+        let (wal, streams) = (PlannedWal::new(wal), PlannedStreams::new(streams));
+        Self { plan, wal, streams, unavailable: left_out(opened) }
     }
 
     pub(super) fn exit(&self) -> Exit {
@@ -53,7 +63,7 @@ impl Planned {
             self.plan.repositories.iter().filter_map(|plan| Some(plan.blocked.as_ref()?.class().into()));
         let unread = self.plan.repositories.iter().any(|plan| !plan.unread.is_empty());
         let missing = (unread || !self.unavailable.is_empty()).then_some(Exit::Temporary);
-        blocked.chain(missing).chain([self.wal.exit()]).max().unwrap_or(Exit::Done)
+        blocked.chain(missing).chain([self.wal.exit(), self.streams.exit()]).max().unwrap_or(Exit::Done)
     }
 
     fn rules(&self, repository: &str) -> &Rules {
@@ -66,7 +76,8 @@ impl fmt::Display for Planned {
         for plan in &self.plan.repositories {
             repository_plan(f, plan, self.rules(&plan.repository))?;
         }
-        write!(f, "{}{} would be freed", self.wal, Bytes(self.plan.bytes() + self.wal.bytes()))?;
+        let bytes = self.plan.bytes() + self.wal.bytes() + self.streams.bytes();
+        write!(f, "{}{}{} would be freed", self.wal, self.streams, Bytes(bytes))?;
         list_left_out(f, &self.unavailable)
     }
 }
@@ -129,6 +140,7 @@ pub(super) struct Pruned {
     #[serde(flatten)]
     report: PruneReport,
     wal: PrunedWal,
+    streams: PrunedStreams,
     unavailable: Vec<LeftOut>,
 }
 
@@ -136,9 +148,11 @@ impl Pruned {
     pub(super) fn new(
         report: PruneReport,
         wal: Result<(WalPrunePlan, WalPruneReport), Failure>,
+        streams: Result<(StreamPrunePlan, StreamPruneReport), Failure>,
         opened: &Opened,
     ) -> Self {
-        Self { report, wal: PrunedWal::new(wal), unavailable: left_out(opened) }
+        let (wal, streams) = (PrunedWal::new(wal), PrunedStreams::new(streams));
+        Self { report, wal, streams, unavailable: left_out(opened) }
     }
 
     pub(super) fn exit(&self) -> Exit {
@@ -157,7 +171,7 @@ impl Pruned {
             .iter()
             .filter_map(of)
             .chain(missing)
-            .chain([self.wal.exit()])
+            .chain([self.wal.exit(), self.streams.exit()])
             .max()
             .unwrap_or(Exit::Done)
     }
@@ -171,7 +185,7 @@ impl fmt::Display for Pruned {
             }
             repository_report(f, report)?;
         }
-        write!(f, "{}", self.wal)?;
+        write!(f, "{}{}", self.wal, self.streams)?;
         list_left_out(f, &self.unavailable)
     }
 }

@@ -12,7 +12,8 @@ pub use bucket::{Bucket, address};
 pub use moments::Moments;
 
 /// The programs of this package.
-pub const PROGRAMS: [&str; 7] = [
+pub const PROGRAMS: [&str; 8] = [
+    "archive-redis",
     "backup-cluster",
     "backup-database",
     "backup-redis",
@@ -24,6 +25,7 @@ pub const PROGRAMS: [&str; 7] = [
 
 pub fn path(program: &str) -> &'static str {
     match program {
+        "archive-redis" => env!("CARGO_BIN_EXE_archive-redis"),
         "backup-cluster" => env!("CARGO_BIN_EXE_backup-cluster"),
         "backup-database" => env!("CARGO_BIN_EXE_backup-database"),
         "backup-redis" => env!("CARGO_BIN_EXE_backup-redis"),

@@ -15,6 +15,7 @@
 //! Recovery begins with a [`Base`], which is a snapshot in any good set, and goes on along a [`Line`] of histories. Start
 //! reading at `line.rs` (what can be recovered), then `reader.rs`.
 
+mod bases;
 mod coverage;
 mod error;
 mod head;
@@ -29,6 +30,7 @@ mod survey;
 mod times;
 mod write;
 
+pub use bases::{BaseFacts, bases};
 pub use coverage::Coverage;
 pub use error::ArchiveError;
 pub use head::{Boundary, HeadError, SegmentHead};

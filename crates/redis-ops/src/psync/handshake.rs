@@ -198,7 +198,8 @@ async fn understand(
                     Err(_) => return Err(wire.strange(ATTACHING, line.as_bytes())),
                 },
             };
-            let stream = Replication::begin(wire, id, offset, state, offset, options);
+            let durable = options.acknowledged.unwrap_or(offset);
+            let stream = Replication::begin(wire, id, offset, state, durable, options);
             Ok(Answer::Continue(Box::new(stream)))
         }
         _ => Err(wire.strange(ATTACHING, line.as_bytes())),

@@ -38,6 +38,8 @@ pub struct PsyncOptions {
     pub snapshot_only: bool,
     /// How often what is durable is acknowledged.
     pub acknowledge_every: Duration,
+    /// What is acknowledged at first of a stream that goes on; what one asked for unless it is set.
+    pub acknowledged: Option<Offset>,
 }
 
 impl Default for PsyncOptions {
@@ -48,6 +50,7 @@ impl Default for PsyncOptions {
             preparation: Duration::from_secs(3600),
             snapshot_only: false,
             acknowledge_every: Duration::from_secs(1),
+            acknowledged: None,
         }
     }
 }
@@ -71,6 +74,13 @@ impl PsyncOptions {
     #[must_use]
     pub fn answer(mut self, answer: Duration) -> Self {
         self.answer = answer;
+        self
+    }
+
+    /// Sets what is acknowledged at first of a stream that goes on, for who has more of it than is durable.
+    #[must_use]
+    pub fn acknowledged(mut self, offset: Offset) -> Self {
+        self.acknowledged = Some(offset);
         self
     }
 }

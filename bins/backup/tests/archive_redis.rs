@@ -1,0 +1,21 @@
+//! `archive-redis` against a real server, through kills of either or both, outages of the store and cuts of the network: what was
+//! acknowledged to a client is in the archive, byte for byte, without a gap.
+//!
+//! A few rounds of each, many with `BACKSTAY_SOAK` in the environment.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
+
+#[path = "archive_redis/kills.rs"]
+mod kills;
+#[path = "archive_redis/network.rs"]
+mod network;
+#[path = "archive_redis/outage.rs"]
+mod outage;
+#[path = "archive_redis/scene.rs"]
+mod scene;
+#[path = "archive_redis/usual.rs"]
+mod usual;
+
+/// How often something is repeated.
+fn rounds(usual: usize, soak: usize) -> usize {
+    if std::env::var_os("BACKSTAY_SOAK").is_some() { soak } else { usual }
+}
