@@ -9,7 +9,8 @@ DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BENCH ?= logical
 BENCH_FLAGS ?=
-BENCH_PACKAGES := $(patsubst %,-p backstay-%,$(notdir $(wildcard bins/*)))
+# The library of notifications has the name that its programs would have.
+BENCH_PACKAGES := $(patsubst %,-p backstay-%,$(patsubst notify,notify-programs,$(notdir $(wildcard bins/*))))
 # `make bench BENCH=wal WAL_RUS=--wal-rus` also builds that peer, in a quarter of an hour.
 WAL_RUS ?=
 
@@ -38,7 +39,7 @@ deny:
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check licenses bans sources
 
-## make bench    beside the tools one would use otherwise (BENCH=logical, physical, wal, redis or fault-matrix)
+## make bench    beside the tools one would use otherwise (BENCH=logical, physical, wal, redis, fault-matrix or notify)
 # Programs run from a folder that the servers' account may enter, which root's home is not.
 bench: setup-bench
 	cargo build --release $(BENCH_PACKAGES) -p backstay-benches
@@ -55,7 +56,7 @@ setup:
 
 # The peers of the logical benchmark come with PostgreSQL.
 setup-bench:
-	@scripts/setup.sh $(if $(filter logical redis,$(BENCH)),,--pgbackrest $(WAL_RUS))
+	@scripts/setup.sh $(if $(filter logical redis,$(BENCH)),,$(if $(filter notify,$(BENCH)),--notify-peers,--pgbackrest $(WAL_RUS)))
 
 setup-tests:
-	@scripts/setup.sh --postgres 14 --postgres 17 --postgres 18 --redis --moto
+	@scripts/setup.sh --postgres 14 --postgres 17 --postgres 18 --redis --moto --sinks

@@ -5,6 +5,8 @@
 #   scripts/setup.sh --postgres 17    also a private copy of PostgreSQL 17 (also: 14, 15, 16, 18) below the cache directory
 #   scripts/setup.sh --redis          also private copies of a newer Redis and a newer Valkey than the distribution's
 #   scripts/setup.sh --moto           also the independent AWS server (scripts/setup-moto.sh)
+#   scripts/setup.sh --sinks          also what tests of notifications look at: an SMTP server, and Chromium
+#   scripts/setup.sh --notify-peers   also the peers of the benchmark of notifications: Alertmanager and Apprise
 #   scripts/setup.sh --pgbackrest     also the peer of the benchmarks: pgBackRest of the distribution, and a newer one
 #   scripts/setup.sh --wal-rus        also the other peer, built from the crate registry
 #
@@ -15,6 +17,8 @@ set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+sinks= # whether the tests of notifications are wanted
+notify_peers= # whether the peers of the benchmark of notifications are wanted
 pgbackrest= # whether the peer of the benchmarks is wanted
 marker="# placed by the Backstay setup while it installs packages"
 apt_flags=(-o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=600)
@@ -66,6 +70,8 @@ python3 python3
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 TABLE
   # The distribution's pgBackRest speaks to S3 through TLS only.
+  if [ -n "$notify_peers" ]; then echo '/usr/bin/prometheus-alertmanager prometheus-alertmanager'; fi
+  if [ -n "$sinks" ]; then printf '%s\n' '/usr/lib/python3/dist-packages/aiosmtpd/__init__.py python3-aiosmtpd' 'chromium chromium'; fi
   if [ -n "$pgbackrest" ]; then printf '%s\n' 'pgbackrest pgbackrest' 'stunnel4 stunnel4'; fi
 }
 
@@ -433,7 +439,17 @@ setup_wal_rus() {
   rm -rf "${root:?}/target"
 }
 
-usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+# Apprise from the Python registry, in an environment of its own.
+setup_apprise() {
+  local root
+  root=$(cache_root)/apprise
+  [ ! -x "$root/bin/apprise" ] || return 0
+  say "installing Apprise into $root"
+  python3 -m venv --clear "$root"
+  retry "$root/bin/pip" --quiet --disable-pip-version-check install apprise==2.2.0 >&2 || die "Apprise could not be installed"
+}
+
+usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 main() {
   local majors=() moto= wal_rus= redis=
@@ -449,6 +465,8 @@ main() {
       --redis) redis=yes ;;
       --moto) moto=yes ;;
       --pgbackrest) pgbackrest=yes ;;
+      --sinks) sinks=yes ;;
+      --notify-peers) notify_peers=yes ;;
       --wal-rus) wal_rus=yes ;;
       -h | --help) usage; exit 0 ;;
       *) usage >&2; die "unknown argument: $1" 2 ;;
@@ -460,6 +478,7 @@ main() {
   for major in "${majors[@]}"; do setup_postgres "$major"; done
   if [ -n "$redis" ]; then setup_newer_redis redis; setup_newer_redis valkey; fi
   if [ -n "$pgbackrest" ]; then setup_newer_pgbackrest; fi
+  if [ -n "$notify_peers" ]; then setup_apprise; fi
   if [ -n "$wal_rus" ]; then setup_wal_rus; fi
   if [ -n "$moto" ]; then
     [ -x "$here/setup-moto.sh" ] || die "scripts/setup-moto.sh is not there"

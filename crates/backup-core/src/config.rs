@@ -14,6 +14,7 @@ mod document;
 mod error;
 mod location;
 mod model;
+mod notify;
 mod reader;
 mod sections;
 mod units;
@@ -28,6 +29,9 @@ pub use error::{ConfigError, ConfigWarning, Origin};
 pub use model::{
     Checksums, CompressionConfig, Config, EncryptionConfig, LimitsConfig, LockMode, ObjectLock, Place,
     PostgresConfig, RedisConfig, RepositoryConfig, RetentionConfig, S3Config, Sse, WalConfig,
+};
+pub use notify::{
+    CHANNEL_KINDS, ChannelConfig, ChannelKind, IncidentPlace, NotifyConfig, NotifyOn, NotifyPolicy, PolicyRow,
 };
 pub use units::{ByteSize, TimeSpan, UnitError};
 
@@ -135,6 +139,7 @@ impl Config {
             postgres: sections::postgres(root.section("postgres")?)?,
             redis: sections::redis(root.section("redis")?)?,
             wal: sections::wal(root.section("wal")?)?,
+            notify: notify::notify(root.section("notify")?)?,
         };
         root.finish()?;
         layers.finish()?;

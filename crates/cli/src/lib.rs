@@ -22,6 +22,8 @@ mod exit;
 mod failure;
 pub mod human;
 mod logging;
+#[cfg(feature = "notify")]
+mod notify;
 mod open;
 mod output;
 #[cfg(feature = "postgres")]
@@ -40,6 +42,8 @@ pub use choice::restorable;
 pub use context::{Context, LEASE_TIME};
 pub use exit::Exit;
 pub use failure::{Cancelled, Failure};
+#[cfg(feature = "notify")]
+pub use notify::OpenedNotifier;
 pub use open::{BareStore, Opened, Unavailable};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresArgs;

@@ -36,7 +36,7 @@ const STRAGGLERS: Duration = Duration::from_secs(2);
 /// The first SIGTERM, SIGINT or SIGHUP cancels [`Context::cancel`]; the action then has 30 seconds for an orderly end.
 /// A second signal, or the end of that time, drops it.
 pub fn run<A: Arguments>(action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>) -> ExitCode {
-    ExitCode::from(ending(Builder::new_multi_thread(), action).exit().code())
+    ExitCode::from(ending(Builder::new_multi_thread(), true, action).exit().code())
 }
 
 /// As [`run`], for a program with exit codes of its own that is started for every file.
@@ -47,7 +47,7 @@ pub fn run_as<A: Arguments>(
     codes: impl Fn(&Ending) -> u8,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> ExitCode {
-    ExitCode::from(codes(&ending(Builder::new_current_thread(), action)))
+    ExitCode::from(codes(&ending(Builder::new_current_thread(), false, action)))
 }
 
 /// Asks whether there is nothing to do, of the arguments and the configuration of this process.
@@ -95,8 +95,10 @@ impl Ending {
     }
 }
 
+/// Runs a program; one that `tells` says through notifications how it ended, where the configuration wants that.
 fn ending<A: Arguments>(
     runtime: Builder,
+    tells: bool,
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> Ending {
     std::panic::set_hook(Box::new(explain_panic));
@@ -106,7 +108,7 @@ fn ending<A: Arguments>(
         Err(error) => return refuse(&error, json),
     };
     let json = json || common.json;
-    match catch_unwind(AssertUnwindSafe(|| live(runtime, (arguments, &common), action))) {
+    match catch_unwind(AssertUnwindSafe(|| live((runtime, tells), (arguments, &common), action))) {
         Ok(Ok(exit)) => Ending::Returned(exit),
         Ok(Err(failure)) => {
             output::failure(&failure, json);
@@ -136,13 +138,23 @@ fn command<A: Arguments>() -> clap::Command {
     let own = A::command();
     // Added arguments bring their own description along.
     let about = own.get_about().cloned().unwrap_or_default();
-    CommonArgs::augment_args(own)
+    let is_several = own.has_subcommands();
+    let known: Vec<clap::Id> = own.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    let command = CommonArgs::augment_args(own)
         .about(about)
         .disable_help_flag(true)
         .disable_version_flag(true)
         .max_term_width(WIDTH)
         .arg(help)
-        .arg(version)
+        .arg(version);
+    if !is_several {
+        return command;
+    }
+    // Flags of all programs may stand behind the command too.
+    command.disable_help_subcommand(true).mut_args(|arg| {
+        let is_common = !known.contains(arg.get_id()) && arg.get_id().as_str() != "version";
+        if is_common { arg.global(true) } else { arg }
+    })
 }
 
 /// Help and version are answers; anything else that clap says is a usage error.
@@ -162,10 +174,12 @@ fn refuse(error: &clap::Error, json: bool) -> Ending {
 }
 
 fn live<A: Arguments>(
-    mut runtime: Builder,
+    (mut runtime, tells): (Builder, bool),
     (arguments, common): (A, &CommonArgs),
     action: impl AsyncFnOnce(&Context, A) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
+    #[cfg(not(feature = "notify"))]
+    let _ = tells;
     let environment = environment();
     let file = config_file(common)?;
     let loaded = Config::load(file.as_ref(), &environment, &flags(&arguments, common))?;
@@ -176,12 +190,19 @@ fn live<A: Arguments>(
     }
     let unable = |source| Failure::new(Class::Temporary, format!("cannot start the runtime: {source}"));
     let runtime = runtime.enable_all().build().map_err(unable)?;
+    #[cfg(feature = "notify")]
+    let begun = jiff::Timestamp::now();
     let context = Context::new(loaded.config, environment, common);
     let ended = runtime.block_on(async {
         let drawing = Bars::start(&context.progress, &bars, !common.no_progress);
         // On the heap: the futures of whole backups are large.
         let ended = until_stopped(&context.cancel, Box::pin(action(&context, arguments))).await;
         drop(drawing);
+        #[cfg(feature = "notify")]
+        if tells {
+            let name = A::command().get_name().to_owned();
+            Box::pin(crate::notify::task_ended(&context, &name, begun, &ended)).await;
+        }
         ended
     });
     runtime.shutdown_timeout(STRAGGLERS);

@@ -28,12 +28,14 @@ mod account;
 mod cache;
 mod error;
 mod guard;
+mod http_sink;
 mod ports;
 mod postgres;
 mod process_tree;
 mod redis;
 mod sample;
 mod scratch;
+mod smtp;
 
 pub mod s3;
 
@@ -41,11 +43,13 @@ pub use account::Account;
 pub use cache::candidates as cache_directories;
 pub use error::Error;
 pub use guard::ProcessGuard;
+pub use http_sink::{Answer, HttpSink, Received};
 pub use ports::PortLease;
 pub use postgres::{PostgresInstall, PostgresOptions, StopMode, TestPostgres};
 pub use redis::{RedisOptions, TestRedis};
 pub use sample::{EVERYTHING_SQL, SAMPLE_SQL, SampleSize, load_everything, load_sample};
 pub use scratch::ScratchDir;
+pub use smtp::{Mail, SmtpSink};
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;

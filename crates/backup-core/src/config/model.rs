@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 
+use super::notify::NotifyConfig;
 use super::units::{ByteSize, TimeSpan};
 use crate::id::Stanza;
 use crate::manifest::Codec;
@@ -50,6 +51,9 @@ pub struct Config {
     /// Archiving and fetching of WAL.
     #[schemars(default)]
     pub wal: WalConfig,
+    /// Incidents and notifications.
+    #[schemars(default)]
+    pub notify: NotifyConfig,
 }
 
 fn main_stanza() -> String {

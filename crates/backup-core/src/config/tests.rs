@@ -352,7 +352,8 @@ fn schema_keys(root: &Value, schema: &Value, path: &str, keys: &mut BTreeSet<Str
 }
 
 fn file_keys(value: &toml::Value, path: &str, keys: &mut BTreeSet<String>) {
-    let leaf = ["tags", "identity", "password", "url", "access-key-id", "secret-access-key"];
+    let leaf =
+        ["tags", "identity", "password", "url", "access-key-id", "secret-access-key", "token", "heartbeat"];
     match value {
         toml::Value::Table(table) if !leaf.iter().any(|name| path.ends_with(name)) => {
             for (key, below) in table {

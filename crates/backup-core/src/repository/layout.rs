@@ -8,6 +8,7 @@
 //! <stanza>/holds/<set>/<time>.json             holds put on and taken off, append-only
 //! <stanza>/leases/<name>.json                  leases, by compare-and-swap only
 //! <stanza>/clusters/<number>.json              which cluster the stanza protects, append-only: the last one counts
+//! <stanza>/incidents/<incident>/<number>-…    what happened to an incident, append-only
 //! <stanza>/wal/<system>/<timeline>/<log>/<file>  WAL segments and what lies beside them, sealed, one object each
 //! <stanza>/wal/<system>/history/<timeline>     timeline histories, sealed
 //! <stanza>/stream/<stream>/…                   archived replication streams of Redis, sealed; `redis-ops` names what is below
@@ -118,6 +119,12 @@ pub fn leases(stanza: &Stanza) -> Prefix {
 /// A name that is no valid part of a key.
 pub fn lease(stanza: &Stanza, name: &str) -> Result<Key, KeyError> {
     leases(stanza).key(&format!("{name}.json"))
+}
+
+/// All incidents of a stanza.
+#[must_use]
+pub fn incidents(stanza: &Stanza) -> Prefix {
+    folder(&format!("{stanza}/incidents"))
 }
 
 /// All WAL of a stanza, by cluster.

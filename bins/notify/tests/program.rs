@@ -1,0 +1,285 @@
+//! `send-notification` and what the other programs tell, as processes.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use backstay_testkit::{Answer, HttpSink};
+use serde_json::Value;
+
+struct Bench {
+    directory: tempfile::TempDir,
+    sink: HttpSink,
+}
+
+impl Bench {
+    fn new(more: &str) -> Self {
+        let bench = Self {
+            directory: tempfile::tempdir().unwrap(),
+            sink: HttpSink::start(|_, _| Answer::ok("")).unwrap(),
+        };
+        let file = format!(
+            "[notify]\nstate = \"state\"\n{more}\n[[notify.channel]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{}\"\n",
+            bench.sink.url("/secret-path-of-hook")
+        );
+        std::fs::write(bench.path("backstay.toml"), file).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_send-notification"));
+        command.args(arguments).arg("--config").arg(self.path("backstay.toml"));
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("USER", "ada")
+            .env("HOME", self.directory.path());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        ended(self.command(arguments).output().unwrap())
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let (code, stdout, stderr) = self.run(&[arguments, &["--json"]].concat());
+        assert_eq!(code, 0, "{stdout}{stderr}");
+        serde_json::from_str(&stdout).unwrap()
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        let kind = |request: &backstay_testkit::Received| {
+            request.json()["type"].as_str().unwrap_or_default().replace("backstay.", "")
+        };
+        self.sink.received().iter().map(kind).collect()
+    }
+}
+
+fn ended(output: Output) -> (i32, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn an_incident_from_the_command_line() {
+    let bench = Bench::new("rto = \"15m\"");
+    let opened = bench.json(&[
+        "open",
+        "--severity",
+        "P0",
+        "--title",
+        "down",
+        "--since",
+        "2020-01-01T00:00:00Z",
+        "--key",
+        "shop",
+    ]);
+    let id = opened["incident"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(opened["incident"]["timeline"][0]["by"], "ada");
+    let again = bench.json(&["open", "--severity", "P0", "--title", "down", "--key", "shop"]);
+    assert_eq!(again["incident"]["id"], id.as_str());
+    bench.json(&["ack", &id[..17], "--by", "grace"]);
+    bench.json(&["update", "shop", "--text", "the disk is full", "--status", "identified"]);
+    std::fs::write(bench.path("restore.json"), "{\"rto-millis\": 90000, \"target\": \"shop\"}").unwrap();
+    let receipt = bench.path("restore.json");
+    bench.json(&["resolve", "shop", "--receipt", receipt.to_str().unwrap()]);
+    assert_eq!(bench.kinds(), ["opened", "acknowledged", "update", "resolved"]);
+    let text = bench.sink.received()[3].json()["data"]["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("MISSED") && text.contains("Restore of shop: 1m30s of 15m promised"), "{text}");
+    let (code, shown, _) = bench.run(&["show", &id]);
+    assert!(
+        code == 0
+            && shown.contains("- Acknowledged: ")
+            && shown.contains("**identified** the disk is full (ada)"),
+        "{shown}"
+    );
+    assert_eq!(bench.run(&["list"]).1, "no incident is open\n");
+    assert_eq!(bench.run(&["update", &id, "--text", "x"]).0, 4);
+    assert_eq!(bench.run(&["update", "20200101", "--text", "x"]).0, 1);
+}
+
+#[test]
+fn bad_input_ends_in_one_error_and_nothing_is_told() {
+    let bench = Bench::new("");
+    let cases: Vec<(Vec<&str>, &str)> = vec![
+        (vec!["send", "--title", "x", "--channel", "nobody"], "no channel is called \"nobody\""),
+        (vec!["open", "--severity", "P7", "--title", "x"], "none of P0, P1, P2, P3"),
+        (vec!["update", "x", "--text", "x", "--status", "resolved"], "an incident ends with"),
+        (vec!["open", "--severity", "P1", "--title", "x", "--since", "yesterday"], "yesterday"),
+        (vec!["resolve", "x", "--receipt", "/no/such/file"], "cannot use the receipt"),
+        (vec![], "Usage"),
+    ];
+    for (arguments, words) in cases {
+        let (code, _, stderr) = bench.run(&arguments);
+        assert!(code == 2 && stderr.contains(words), "{arguments:?}: {code} {stderr}");
+    }
+    let broken = |text: &str| {
+        std::fs::write(bench.path("backstay.toml"), text).unwrap();
+        bench.run(&["send", "--title", "x"])
+    };
+    let refused = [
+        (
+            "[[notify.channel]]\nname = \"a\"\nkind = \"pigeon\"",
+            "bad value of `notify.channel.a.kind` at line 3",
+        ),
+        ("[[notify.channel]]\nname = \"a\"\nkind = \"slack\"", "`notify.channel.a.token`"),
+        (
+            "[[notify.channel]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\n[notify.policy.p0]\nchannels = [\"b\"]",
+            "no channel is called \"b\"",
+        ),
+        (
+            "[[notify.channel]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\nfallback = \"a\"",
+            "\"a\" is no other channel",
+        ),
+        ("[notify]\nstate = \"state\"", "no channel is configured"),
+        ("[notify.on]\nfailure = \"high\"", "\"high\" is not one of"),
+    ];
+    for (text, words) in refused {
+        let (code, _, stderr) = broken(text);
+        assert!(code == 2 && stderr.contains(words), "{text}: {code} {stderr}");
+    }
+    let (code, _, stderr) = broken(
+        "[notify]\nstate = \"/dev/null/x\"\n[[notify.channel]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]",
+    );
+    assert!(code == 2 && stderr.contains("hint: set notify.state"), "{stderr}");
+    assert!(bench.sink.received().is_empty());
+}
+
+#[test]
+fn lint_finds_missing_secrets_and_broken_templates_with_their_place() {
+    let bench = Bench::new("templates = \"templates\"");
+    std::fs::create_dir(bench.path("templates")).unwrap();
+    std::fs::write(bench.path("templates/update.txt"), "News\n\n{{ titel }}\n").unwrap();
+    let mut file = std::fs::read_to_string(bench.path("backstay.toml")).unwrap();
+    file.push_str(
+        "[[notify.channel]]\nname = \"pager\"\nkind = \"pagerduty\"\ntoken = { env = \"NO_SUCH_KEY\" }\n",
+    );
+    std::fs::write(bench.path("backstay.toml"), file).unwrap();
+    let (code, stdout, _) = bench.run(&["lint"]);
+    assert_eq!(code, 2);
+    assert!(stdout.contains("! channel pager: environment variable NO_SUCH_KEY is not set"), "{stdout}");
+    assert!(stdout.contains("templates/update.txt:3:4: there is no such value"), "{stdout}");
+    // The channel that works is used all the same.
+    let (code, stdout, stderr) =
+        bench.run(&["send", "--title", "x", "--channel", "hook", "--channel", "pager"]);
+    assert!(
+        code == 0 && stdout.contains("told hook") && stdout.contains("waits for pager"),
+        "{stdout}{stderr}"
+    );
+    assert!(!format!("{stdout}{stderr}").contains("secret-path-of-hook"));
+}
+
+#[test]
+fn what_waits_is_delivered_by_a_later_tick_and_the_heartbeat_says_how_it_went() {
+    let heart = HttpSink::start(|_, _| Answer::ok("OK")).unwrap();
+    let bench = Bench::new(&format!("heartbeat = \"{}\"", heart.url("/ping/x")));
+    bench.sink.answer(|_, _| Answer::status(500));
+    let sent = bench.json(&["send", "--title", "hello"]);
+    assert_eq!(sent["waiting"][0]["channel"], "hook");
+    bench.sink.answer(|_, _| Answer::ok(""));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(60) {
+        let report = bench.json(&["tick"]);
+        if report["delivered"].as_array().is_some_and(|all| !all.is_empty()) {
+            break;
+        }
+    }
+    assert_eq!(bench.sink.received().last().unwrap().json()["data"]["title"], "hello");
+    assert_eq!(heart.received().last().unwrap().path, "/ping/x");
+    bench.sink.answer(|_, _| Answer::status(404));
+    assert_eq!(bench.run(&["send", "--title", "lost"]).0, 3);
+    bench.json(&["tick"]);
+}
+
+#[test]
+fn a_service_delivers_what_others_put_into_the_outbox_and_stops_in_order() {
+    let bench = Bench::new("");
+    let mut service = bench.command(&["tick", "--follow"]).stderr(Stdio::null()).spawn().unwrap();
+    bench.sink.answer(|_, number| if number == 0 { Answer::limited(1) } else { Answer::ok("") });
+    bench.json(&["send", "--title", "hello"]);
+    let begun = Instant::now();
+    while bench.sink.received().len() < 2 && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(bench.sink.received().len(), 2);
+    assert!(Command::new("kill").arg(service.id().to_string()).status().unwrap().success());
+    assert!(service.wait().unwrap().code().is_some(), "it ended by itself");
+}
+
+/// Looked at with a real browser: nothing is loaded, nothing fails, and it can be read.
+#[test]
+fn the_status_page_is_whole_in_a_browser() {
+    let bench = Bench::new("");
+    let evil = "Störung </script><script>document.title='hacked'</script><img src=http://127.0.0.1:1/x>";
+    bench.json(&["open", "--severity", "P1", "--title", evil, "--impact", "some customers"]);
+    let page = bench.path("www");
+    bench.json(&["page", "--directory", page.to_str().unwrap(), "--title", "Example"]);
+    let server = HttpSink::start({
+        let page = page.clone();
+        move |request, _| match std::fs::read_to_string(page.join(request.path.trim_start_matches('/'))) {
+            Ok(text) => {
+                Answer::Status(200, vec![("Content-Type", "text/html; charset=utf-8".to_owned())], text)
+            }
+            Err(_) => Answer::status(404),
+        }
+    })
+    .unwrap();
+    let (dom, log) = browser(&bench, &server.url("/index.html"), &["--dump-dom"]);
+    assert!(dom.contains("<title>Example: Partial outage</title>"), "{dom}");
+    assert!(dom.contains("Störung &lt;/script&gt;"), "{dom}");
+    assert!(dom.contains("id=\"old\" hidden"), "the script ran and found the page fresh");
+    assert!(!log.contains("CONSOLE"), "{log}");
+    let asked: Vec<String> = server.received().into_iter().map(|request| request.path).collect();
+    assert_eq!(asked, ["/index.html"], "nothing else is loaded");
+    for (name, size) in [("phone", "390,844"), ("desk", "1280,900")] {
+        let shot = bench.path(&format!("{name}.png"));
+        let (shot_flag, size) = (format!("--screenshot={}", shot.display()), format!("--window-size={size}"));
+        browser(&bench, &server.url("/index.html"), &[&shot_flag, &size]);
+        assert!(std::fs::metadata(&shot).unwrap().len() > 5000, "{name}");
+        if let Some(keep) = std::env::var_os("BACKSTAY_KEEP_SCREENSHOTS") {
+            std::fs::copy(&shot, Path::new(&keep).join(format!("{name}.png"))).unwrap();
+        }
+    }
+}
+
+fn browser(bench: &Bench, url: &str, arguments: &[&str]) -> (String, String) {
+    let output = Command::new("chromium")
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--enable-logging=stderr",
+            "--v=0",
+        ])
+        .arg(format!("--user-data-dir={}", bench.path("profile").display()))
+        .args(arguments)
+        .arg(url)
+        .output()
+        .expect("chromium is there: scripts/setup.sh --sinks installs it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[test]
+fn the_help_fits_a_screen() {
+    for arguments in [&["--help"][..], &["open", "--help"], &["tick", "--help"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_send-notification")).args(arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && (5..48).contains(&text.lines().count()), "{text}");
+    }
+}

@@ -1,0 +1,209 @@
+//! The notifier of a program, and what a task tells when it ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_backup_core::config::{IncidentPlace, NotifyConfig, TimeSpan};
+use backstay_backup_core::process::CommandRunner;
+use backstay_backup_core::repository::layout;
+use backstay_backup_core::secret::Secret;
+use backstay_notify::channel::http::{self, Client};
+use backstay_notify::channel::{Registry, Unavailable};
+use backstay_notify::incident::Journal;
+use backstay_notify::outbox::Rules;
+use backstay_notify::policy::Policy;
+use backstay_notify::redact::Redactor;
+use backstay_notify::render::{TemplateError, Templates};
+use backstay_notify::tasks::{self, Ended};
+use backstay_notify::{Notifier, Setup};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Where the outbox of root is.
+const SYSTEM_STATE: &str = "/var/lib/backstay/notify";
+/// Time to open the store of the incidents; without it their events wait in the outbox.
+const OPENING: Duration = Duration::from_secs(5);
+/// Time for a task to tell how it ended; what is not delivered by then is left to the next round.
+const TELLING: Duration = Duration::from_secs(30);
+/// How long one call waits in place for a limit or a first repetition.
+const PATIENCE: Duration = Duration::from_secs(7);
+/// Programs that answer a person, and are no tasks.
+const NO_TASKS: [&str; 2] = ["list-backups", "send-notification"];
+
+/// A notifier, and what is wrong with its configuration.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OpenedNotifier {
+    /// The notifier.
+    pub notifier: Notifier,
+    /// Channels that cannot be used.
+    pub unavailable: Vec<Unavailable>,
+    /// Templates that cannot be used.
+    pub templates: Vec<TemplateError>,
+}
+
+impl Context {
+    /// The notifier of the configuration. What is wrong with single channels or templates is in the result: the others
+    /// still work.
+    ///
+    /// # Errors
+    /// The outbox cannot be opened.
+    pub async fn notifier(&self, program: &str) -> Result<OpenedNotifier, Failure> {
+        let config = &self.config.notify;
+        let state = self.notify_state()?;
+        let mut redactor = Redactor::default();
+        let runner: Arc<dyn CommandRunner> = Arc::new(self.runner());
+        let registry = Registry::open(&config.channel, self.secrets(), &runner, &mut redactor).await;
+        let policy = Policy::new(&config.policy, config.names());
+        let mut setup = Setup::new(&state, policy, self.clock.clone(), &format!("{program} on {}", host()));
+        setup.heartbeat = self.heartbeat(config, &mut redactor).await;
+        let (templates, problems) = match &config.templates {
+            Some(directory) => Templates::with_directory(directory),
+            None => (Templates::default(), Vec::new()),
+        };
+        setup.templates = templates;
+        setup.journal = self.journal(config).await;
+        setup.rules = rules(config);
+        setup.rto = config.rto.map(span);
+        setup.patience = PATIENCE;
+        let unavailable = registry.unavailable.clone();
+        setup.registry = registry;
+        setup.redactor = redactor;
+        Ok(OpenedNotifier { notifier: Notifier::open(setup)?, unavailable, templates: problems })
+    }
+
+    fn notify_state(&self) -> Result<PathBuf, Failure> {
+        if let Some(state) = &self.config.notify.state {
+            return Ok(state.clone());
+        }
+        let system = Path::new(SYSTEM_STATE);
+        // Whoever may make it there owns it.
+        if std::fs::create_dir_all(system.join("locks")).is_ok() && is_writable(&system.join("locks")) {
+            return Ok(system.to_owned());
+        }
+        let variable = |name: &str| self.environment().get(name).filter(|value| value.starts_with('/'));
+        let below = variable("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(Path::new(variable("HOME")?).join(".local/state")));
+        below.map(|below| below.join("backstay/notify")).ok_or_else(|| {
+            Failure::usage("there is no place for the outbox of notifications")
+                .with_hint("set notify.state to a directory that this account may write to")
+        })
+    }
+
+    async fn heartbeat(
+        &self,
+        config: &NotifyConfig,
+        redactor: &mut Redactor,
+    ) -> Option<(Client, Secret<url::Url>)> {
+        let reference = config.heartbeat.as_ref()?;
+        let problem = match self.secret(reference).await {
+            Ok(text) => {
+                redactor.add(&text);
+                let url = http::address(text.expose(), true);
+                match (url, Client::new(None, Duration::from_secs(10))) {
+                    (Ok(url), Ok(client)) => return Some((client, url)),
+                    (Err(problem), _) => problem,
+                    (_, Err(error)) => error.to_string(),
+                }
+            }
+            Err(failure) => failure.message(),
+        };
+        tracing::warn!(problem, "no heartbeat");
+        None
+    }
+
+    /// The journal in the repositories; `None` for the one beside the outbox.
+    async fn journal(&self, config: &NotifyConfig) -> Option<Journal> {
+        if config.incidents != IncidentPlace::Repository {
+            return None;
+        }
+        let opened = tokio::time::timeout(OPENING, self.open_repositories()).await;
+        Some(match opened {
+            Ok(Ok(opened)) => {
+                let stores =
+                    opened.repositories.members().iter().map(|member| member.store().clone()).collect();
+                Journal::new(stores, layout::incidents(self.stanza()))
+            }
+            Ok(Err(failure)) => Journal::unreachable(&failure.message()),
+            Err(_) => Journal::unreachable("no repository answers"),
+        })
+    }
+}
+
+fn is_writable(directory: &Path) -> bool {
+    let probe = directory.join(format!("probe-{}", std::process::id()));
+    let written = std::fs::write(&probe, b"").is_ok();
+    let _ = std::fs::remove_file(&probe);
+    written
+}
+
+fn span(span: TimeSpan) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(span.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn rules(config: &NotifyConfig) -> Rules {
+    let mut rules = Rules::default();
+    rules.late_after = config.late_after.map_or(rules.late_after, span);
+    rules.fallback_after = config.fallback_after.map_or(rules.fallback_after, span);
+    rules.give_up_after = config.give_up_after.map_or(rules.give_up_after, span);
+    rules
+}
+
+/// Name of this machine.
+pub(crate) fn host() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    if host.is_empty() { "unknown host".to_owned() } else { host.to_owned() }
+}
+
+/// Tells how a task ended, where the configuration wants that. Whatever goes wrong here is said in the log and changes
+/// nothing else.
+pub(crate) async fn task_ended(
+    context: &Context,
+    program: &str,
+    begun: Timestamp,
+    ended: &Result<Exit, Failure>,
+) {
+    let on = &context.config.notify.on;
+    let is_trial = std::env::args_os().any(|argument| argument == "--dry-run");
+    if on.is_silent() || NO_TASKS.contains(&program) || is_trial {
+        return;
+    }
+    let now = context.clock.now();
+    let took = SignedDuration::from_secs(now.duration_since(begun).as_secs().max(0));
+    let (code, words) = match ended {
+        Ok(exit @ (Exit::Done | Exit::Missed)) => (exit.code(), format!("Done in {took:#}.")),
+        Ok(exit) => (exit.code(), "It ended with a negative answer; its own output says which.".to_owned()),
+        Err(failure) => {
+            let hint = failure.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
+            (failure.exit().code(), format!("{}{hint}", failure.message()))
+        }
+    };
+    let ended = Ended::new(program, context.stanza().as_str(), &host(), now, code).words(words);
+    let told = tokio::time::timeout(TELLING, async {
+        let opened = context.notifier(program).await?;
+        Ok::<_, Failure>(tasks::tell(&opened.notifier, on, &ended).await?)
+    });
+    match told.await {
+        Ok(Ok(report)) => {
+            for waiting in report.waiting.iter().filter(|waiting| waiting.channel != backstay_notify::JOURNAL)
+            {
+                let problem = waiting.problem.as_deref().unwrap_or_default();
+                tracing::warn!(channel = waiting.channel, problem, "notification waits in the outbox");
+            }
+            for lost in &report.given_up {
+                tracing::warn!(channel = lost.channel, problem = lost.problem, "notification refused");
+            }
+        }
+        Ok(Err(failure)) => {
+            let problem = failure.message();
+            tracing::warn!(problem, "no notification of how this task ended");
+        }
+        Err(_) => tracing::warn!("notification not delivered in time; it waits in the outbox"),
+    }
+}

@@ -1,0 +1,111 @@
+//! Reminders and escalation, and the heartbeat.
+
+use backstay_backup_core::secret::Secret;
+use hyper::Method;
+use jiff::{SignedDuration, Timestamp};
+
+use super::report::Report;
+use super::{JOURNAL, Notifier, NotifyError};
+use crate::channel::http::Call;
+use crate::incident::{Change, Event, Incident};
+use crate::notice::{Kind, Notice};
+use crate::outbox::Parcel;
+use crate::policy::{self, Due, Timer};
+
+/// How long a host that took a timer has to fire it before another one does.
+const CLAIM: SignedDuration = SignedDuration::from_secs(120);
+
+impl Notifier {
+    /// Puts the notices of all timers that are due into the outbox; says which.
+    pub(super) async fn fire_timers(&self) -> Result<Vec<String>, NotifyError> {
+        let now = self.now();
+        let mut fired = Vec::new();
+        for incident in self.incidents(false).await? {
+            let rule = self.setup.policy.rule(incident.severity);
+            for due in policy::due(&incident, rule, now) {
+                if !self.journal.claim(&incident.id, &due.name, &self.setup.identity, now, CLAIM).await {
+                    continue;
+                }
+                if self.fire(&incident, &due, now).await? {
+                    fired.push(format!("{} {}", incident.id, due.name));
+                }
+            }
+        }
+        Ok(fired)
+    }
+
+    async fn fire(&self, incident: &Incident, due: &Due, now: Timestamp) -> Result<bool, NotifyError> {
+        let kind = match due.timer {
+            Timer::Escalation { .. } => Kind::Escalation,
+            Timer::Reminder { .. } => Kind::Reminder,
+        };
+        let mut notice = Notice::about(incident, &format!("{}~{}", incident.id, due.name), kind, now);
+        notice.text = self.words(incident, due, now);
+        notice.source.clone_from(&self.setup.identity);
+        let event = Event::new(
+            incident.id.clone(),
+            incident.number + 1,
+            now,
+            &self.setup.identity,
+            Change::Fired { timer: due.name.clone() },
+        );
+        let mut channels = self.setup.policy.reach(&due.channels);
+        channels.insert(0, JOURNAL.to_owned());
+        let parcel = Parcel::new(Some(self.cleaned(notice)), channels, Some(event));
+        Ok(self.enqueue(&parcel).await?.is_some())
+    }
+
+    fn words(&self, incident: &Incident, due: &Due, now: Timestamp) -> String {
+        let age = |since: Timestamp| policy::span(now.duration_since(since));
+        match due.timer {
+            Timer::Escalation { step, of } => {
+                let open = age(incident.opened);
+                format!("Open for {open}, and nobody has acknowledged it. Escalation step {step} of {of}.")
+            }
+            Timer::Reminder { overdue } => {
+                let silent = age(incident.last_update);
+                let missed =
+                    if overdue > 1 { format!(" {overdue} updates are overdue.") } else { String::new() };
+                let who = incident
+                    .commander
+                    .as_ref()
+                    .map_or_else(String::new, |who| format!(" {who}, please post one."));
+                format!("No update for {silent}.{missed}{who}")
+            }
+        }
+    }
+
+    /// When the next timer goes off.
+    pub(super) async fn next_timer(&self) -> Result<Option<Timestamp>, NotifyError> {
+        let now = self.now();
+        let incidents = self.incidents(false).await?;
+        let next = incidents.iter().filter_map(|incident| {
+            policy::next_due(incident, self.setup.policy.rule(incident.severity), now)
+        });
+        Ok(next.min())
+    }
+
+    /// Tells whoever watches us that a round was made, and whether it was a good one. Its failure is no failure of ours.
+    pub(super) async fn beat(&self, report: &Report) {
+        let Some((client, url)) = &self.setup.heartbeat else { return };
+        let mut url = url.expose().clone();
+        let stuck = |waiting: &super::Waiting| waiting.attempts >= 5;
+        if report.is_in_trouble() || report.waiting.iter().any(stuck) {
+            let path = format!("{}/fail", url.path().trim_end_matches('/'));
+            url.set_path(&path);
+        }
+        let words = format!(
+            "{} delivered, {} waiting, {} given up, {} damaged",
+            report.delivered.len(),
+            report.waiting.len(),
+            report.given_up.len(),
+            report.damaged.len()
+        );
+        let call = Call::new(Method::POST, &Secret::new(url), words.into_bytes());
+        match client.send(call).await {
+            Ok(answer) if answer.is_success() => {}
+            Ok(answer) => tracing::warn!(status = answer.status, "heartbeat not taken"),
+            Err(_) => tracing::warn!("heartbeat not sent"),
+        }
+    }
+}
