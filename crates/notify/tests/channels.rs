@@ -180,8 +180,6 @@ async fn every_channel_says_precisely_what_is_known_afterwards() {
 async fn without_connection_or_trust_nothing_was_sent() {
     let port = PortLease::reserve().unwrap();
     let sink = HttpSink::start(|_, _| Answer::ok("ok")).unwrap();
-    let (certificate, key) = certificate(tempfile::tempdir().unwrap().path());
-    drop((certificate, key));
     for (kind, make, _) in all() {
         let refused = make(&format!("http://127.0.0.1:{}", port.port()));
         assert_eq!(name(&deliver(refused.as_ref(), &notice(Kind::Opened, 1), None).await), "later", "{kind}");
