@@ -5,6 +5,7 @@
 //! written to disk, and again to what templates made of it.
 
 use std::fmt;
+use std::ops::Range;
 
 use backstay_backup_core::process::scrub;
 use backstay_backup_core::secret::Secret;
@@ -89,17 +90,35 @@ fn is_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '=')
 }
 
+/// The text with these ranges, which ascend, taken out.
+fn without(text: &str, ranges: &[Range<usize>]) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut from = 0;
+    for range in ranges {
+        clean.push_str(&text[from..range.start]);
+        clean.push_str(REDACTED);
+        from = range.end;
+    }
+    clean.push_str(&text[from..]);
+    clean
+}
+
 fn without_tokens(text: &str) -> String {
     let mut clean = text.to_owned();
     for (begin, least) in TOKENS {
+        let mut ranges = Vec::new();
         let mut from = 0;
         while let Some(at) = clean[from..].find(begin).map(|at| from + at) {
             let after = at + begin.len();
             let end = clean[after..].find(|c| !is_token(c)).map_or(clean.len(), |length| after + length);
-            if end - after >= least {
-                clean.replace_range(after..end, REDACTED);
-            }
             from = after;
+            if end - after >= least {
+                ranges.push(after..end);
+                from = end;
+            }
+        }
+        if !ranges.is_empty() {
+            clean = without(&clean, &ranges);
         }
     }
     clean
@@ -110,24 +129,26 @@ fn without_assigned(text: &str) -> String {
     let mut clean = text.to_owned();
     for word in ASSIGNED.iter().copied().chain(["bearer", "basic"]) {
         let is_scheme = matches!(word, "bearer" | "basic");
+        let lower = clean.to_ascii_lowercase();
+        let mut ranges = Vec::new();
         let mut from = 0;
-        while let Some(at) = clean[from..].to_ascii_lowercase().find(word).map(|at| from + at) {
+        while let Some(at) = lower[from..].find(word).map(|at| from + at) {
             let after = at + word.len();
             from = after;
             let rest = &clean[after..];
-            let start = match is_scheme {
-                true => rest.strip_prefix(' ').map(|_| 1),
-                false => assignment(rest),
-            };
+            let start = if is_scheme { rest.starts_with(' ').then_some(1) } else { assignment(rest) };
             let Some(start) = start.map(|start| after + start) else { continue };
             let stop =
                 |c: char| c.is_whitespace() || matches!(c, '&' | '"' | '\'' | ',' | ';' | '}' | '<' | '>');
             let end = clean[start..].find(stop).map_or(clean.len(), |length| start + length);
             let least = if is_scheme { 8 } else { 3 };
             if end - start >= least && !clean[start..end].starts_with(REDACTED) {
-                clean.replace_range(start..end, REDACTED);
+                ranges.push(start..end);
+                from = end;
             }
-            from = start;
+        }
+        if !ranges.is_empty() {
+            clean = without(&clean, &ranges);
         }
     }
     clean

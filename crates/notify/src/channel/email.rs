@@ -37,6 +37,7 @@ pub struct Email {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Vec<Mailbox>,
+    timeout: Duration,
 }
 
 /// How to reach a server.
@@ -51,7 +52,7 @@ pub struct Server<'a> {
     pub ca_file: Option<&'a Path>,
     /// Goes on without TLS where the server has none.
     pub insecure: bool,
-    /// Time for one command.
+    /// Time for one attempt.
     pub timeout: Duration,
 }
 
@@ -102,6 +103,7 @@ impl Email {
         }
         Ok(Self {
             transport: transport.build(),
+            timeout: server.timeout,
             from: mailbox(from)?,
             to: to.iter().map(|text| mailbox(text)).collect::<Result<_, _>>()?,
         })
@@ -243,7 +245,11 @@ impl Channel for Email {
 
     async fn deliver(&self, message: &Message<'_>) -> Outcome {
         match self.mail(message) {
-            Ok(mail) => self.send(&mail).await,
+            // The library's own limit is for the connection alone.
+            Ok(mail) => match tokio::time::timeout(self.timeout, self.send(&mail)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Outcome::Unknown { problem: format!("no answer within {:?}", self.timeout) },
+            },
             Err(error) => Outcome::Refused { problem: format!("the mail cannot be made: {error}") },
         }
     }

@@ -231,8 +231,13 @@ impl Spool {
                 (_, None) => continue,
                 (Some(seq), Some(Ok((parcel, _)))) => {
                     let mut pending = Pending { seq, parcel, states: BTreeMap::new() };
+                    let mut is_whole = true;
                     for key in states.remove(&seq).unwrap_or_default() {
-                        self.load_state(&key, &mut pending, &mut findings).await?;
+                        is_whole &= self.load_state(&key, &mut pending, &mut findings).await?;
+                    }
+                    // A state that was there a moment ago: somebody is just closing this parcel.
+                    if !is_whole {
+                        continue;
                     }
                     all.push(pending);
                     continue;
@@ -246,15 +251,16 @@ impl Spool {
         Ok((all, findings))
     }
 
+    /// Reads one state; whether it was still there.
     async fn load_state(
         &self,
         key: &Key,
         pending: &mut Pending,
         findings: &mut Vec<Finding>,
-    ) -> Result<(), SpoolError> {
-        let Some(channel) = key.file_name().strip_suffix(".json").map(str::to_owned) else { return Ok(()) };
+    ) -> Result<bool, SpoolError> {
+        let Some(channel) = key.file_name().strip_suffix(".json").map(str::to_owned) else { return Ok(true) };
         let state = match self.read::<Attempted>(key).await? {
-            None => return Ok(()),
+            None => return Ok(false),
             Some(Ok((state, _))) => state,
             Some(Err(problem)) => {
                 findings.push(Finding { object: key.to_string(), problem });
@@ -262,7 +268,7 @@ impl Spool {
             }
         };
         pending.states.insert(channel, state);
-        Ok(())
+        Ok(true)
     }
 
     /// Moves bytes that are no parcel out of the way; a damaged state is overwritten by the next attempt and stays.
@@ -377,12 +383,14 @@ impl Spool {
             Ok(_) | Err(StoreError::AlreadyExists { .. }) => {}
             Err(error) => return Err(self.failed("write to")(error)),
         }
+        // The parcel first: one without its states would be taken for one that nobody has tried.
+        let pending = key(&format!("pending/{:012}.json", item.seq))?;
+        self.store.delete(&pending).await.map_err(self.failed("clear"))?;
         for channel in item.states.keys() {
             let state = key(&format!("state/{:012}/{channel}.json", item.seq))?;
             self.store.delete(&state).await.map_err(self.failed("clear"))?;
         }
-        let pending = key(&format!("pending/{:012}.json", item.seq))?;
-        self.store.delete(&pending).await.map_err(self.failed("clear"))
+        Ok(())
     }
 
     /// The ends that are still kept, oldest first.
@@ -404,11 +412,23 @@ impl Spool {
         Ok(all)
     }
 
-    /// Forgets old ends.
+    /// Forgets old ends, and states that a killed process left of parcels that are closed.
     ///
     /// # Errors
     /// The disk would not.
     pub async fn forget_old(&self, now: Timestamp) -> Result<(), SpoolError> {
+        let states = self.keys("state").await?;
+        let pending: BTreeSet<String> = self
+            .keys("pending")
+            .await?
+            .iter()
+            .map(|key| key.file_name().trim_end_matches(".json").to_owned())
+            .collect();
+        for state in states {
+            if state.as_str().split('/').nth(1).is_some_and(|seq| !pending.contains(seq)) {
+                self.store.delete(&state).await.map_err(self.failed("clear"))?;
+            }
+        }
         let listing = self.store.list(&prefix("done"));
         let all: Vec<_> = listing.try_collect().await.map_err(self.failed("list"))?;
         let surplus = all.len().saturating_sub(KEPT_AT_LEAST);
