@@ -13,7 +13,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use backstay_backup_core::clock::ManualClock;
 use backstay_backup_core::local::LocalStore;
@@ -103,16 +103,22 @@ impl Scene {
     }
 }
 
-/// A service that is limited at first, and then takes everything.
+/// A service that wants to be left alone for a while from the first request on, and then takes everything.
 fn recovered(body: &'static str) -> impl Fn(&Received, usize) -> Answer + Send + Sync + 'static {
-    let limited = AtomicBool::new(false);
-    move |_, _| {
-        if limited.swap(true, Ordering::SeqCst) {
-            Answer::ok(body)
-        } else {
-            Answer::limited(RETRY_AFTER.unsigned_abs())
-        }
+    let since = AtomicI64::new(i64::MAX);
+    move |request, _| {
+        let _ = since.compare_exchange(i64::MAX, request.mark, Ordering::SeqCst, Ordering::SeqCst);
+        let left = since.load(Ordering::SeqCst) + RETRY_AFTER - request.mark;
+        if left > 0 { Answer::limited(left.unsigned_abs()) } else { Answer::ok(body) }
     }
+}
+
+/// What such a service took, and how many requests came too early besides the first one.
+fn taken(sink: &HttpSink) -> (Vec<Received>, usize) {
+    let received = sink.received();
+    let begin = received[0].mark + RETRY_AFTER;
+    let (early, taken): (Vec<_>, Vec<_>) = received.into_iter().partition(|request| request.mark < begin);
+    (taken, early.len() - 1)
 }
 
 /// What the notices say, in order.
@@ -155,7 +161,7 @@ fn body_of_room(request: &Received) -> String {
 fn check(hook: &HttpSink, room: &HttpSink, unheard: usize, what: &str) -> usize {
     let mut by_id: BTreeMap<String, Received> = BTreeMap::new();
     let mut order = Vec::new();
-    for request in hook.received().into_iter().skip(1) {
+    for request in taken(hook).0 {
         let id = request.header("webhook-id").unwrap().to_owned();
         if let Some(first) = by_id.get(&id) {
             assert_eq!(body_of_hook(first), body_of_hook(&request), "{what}: the same id says the same");
@@ -166,7 +172,7 @@ fn check(hook: &HttpSink, room: &HttpSink, unheard: usize, what: &str) -> usize 
     }
     let distinct: Vec<Received> = order.iter().map(|id| by_id[id].clone()).collect();
     assert_eq!(told(&distinct, body_of_hook), story(), "{what}: hook");
-    let in_room = told(&room.received()[1..], body_of_room);
+    let in_room = told(&taken(room).0, body_of_room);
     let mut first_seen = Vec::new();
     for words in &in_room {
         if !first_seen.contains(words) {
@@ -177,9 +183,7 @@ fn check(hook: &HttpSink, room: &HttpSink, unheard: usize, what: &str) -> usize 
     }
     assert_eq!(first_seen, story(), "{what}: room");
     for sink in [hook, room] {
-        let limited = sink.received()[0].mark;
-        let early =
-            sink.received().iter().skip(1).filter(|request| request.mark < limited + RETRY_AFTER).count();
+        let (_, early) = taken(sink);
         assert!(early <= unheard, "{what}: {early} attempts before Retry-After");
     }
     in_room.len() - first_seen.len()
