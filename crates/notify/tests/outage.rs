@@ -261,7 +261,7 @@ fn a_day_without_network_and_kills_at_every_step_lose_nothing() {
             }
             let mut lived = true;
             for round in 0..12 {
-                let now = DAY + 900 + round * 150;
+                let now = DAY + 1200 + round * 150;
                 [&hook, &room].iter().for_each(|sink| sink.set_mark(now));
                 if round == target && kill > 0 {
                     lived = scene.run("tick", now, kill);

@@ -148,7 +148,9 @@ pub fn after(
     let wait = match outcome {
         Outcome::Limited { retry_after: Some(asked), .. } => {
             state.is_limited = true;
-            wait.max(SignedDuration::try_from(*asked).unwrap_or(SignedDuration::MAX))
+            // It is there and says when: after that, a day of failures before counts for little.
+            let least = wait.min(rules.limit_wait);
+            least.max(SignedDuration::try_from(*asked).unwrap_or(SignedDuration::MAX))
         }
         Outcome::Limited { retry_after: None, .. } => {
             state.is_limited = true;
