@@ -1,0 +1,176 @@
+//! `backup-config`: arguments, and the report of what was backed up.
+
+mod report;
+
+use std::path::PathBuf;
+
+use backstay_backup_core::catalog::clock_problems;
+use backstay_backup_core::config::{Setting, TimeSpan};
+use backstay_cli::{Arguments, Context, Exit, Failure};
+use backstay_file_ops::config_set::{ConfigOptions, Outcome, backup_config, plan_config};
+use backstay_file_ops::system::{CRONTABS, SystemList, packages, units};
+use backstay_file_ops::{Error, SelectionOptions};
+use clap::Parser;
+
+use report::{BackedUp, Plan, Unchanged};
+
+/// Name of configuration in a stanza that does not say another.
+const NAME: &str = "config";
+
+/// Backs up configuration: files and folders into one tar archive that stock tools open, with owners, modes, ACLs and links.
+///
+/// An unchanged selection stores nothing. What cannot be read makes the set an incomplete one, and the exit code 3.
+#[derive(Debug, Parser)]
+#[command(
+    name = "backup-config",
+    version,
+    after_help = "Every hour, from root's cron table:\n  \
+    7 * * * *  backup-config --config /etc/backstay/backstay.toml --packages --units --crontabs /etc /usr/local/etc"
+)]
+pub struct Args {
+    /// File, folder or pattern; repeatable
+    #[arg(value_name = "PATH")]
+    path: Vec<PathBuf>,
+    /// Leaves out, as in .gitignore, seen from /; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// What the sets are called, when the stanza holds several kinds of configuration
+    #[arg(long, value_name = "NAME", default_value = NAME)]
+    name: String,
+    /// Stores without encryption, after a look for secrets
+    #[arg(long)]
+    plaintext: bool,
+    /// Takes nothing there for a secret, as in .gitignore; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    allow: Vec<String>,
+    /// Adds the list of installed packages
+    #[arg(long)]
+    packages: bool,
+    /// Adds the list of systemd's units and whether they are enabled
+    #[arg(long)]
+    units: bool,
+    /// Adds the cron tables of the system and of its users
+    #[arg(long)]
+    crontabs: bool,
+    /// Goes on into other file systems
+    #[arg(long)]
+    cross_file_systems: bool,
+    /// Takes folders too that call themselves caches
+    #[arg(long)]
+    with_caches: bool,
+    /// Stores also what did not change
+    #[arg(long)]
+    force: bool,
+    /// Stores what did not change when the newest set is older than that, such as 7d
+    #[arg(long, value_name = "SPAN")]
+    refresh_after: Option<TimeSpan>,
+    /// Your own words for the manifest, as KEY=VALUE; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = crate::database::annotation)]
+    annotation: Vec<(String, String)>,
+    /// Looks at the files and says what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Arguments for Args {
+    fn settings(&self) -> Vec<Setting> {
+        Vec::new()
+    }
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// Whatever stops the backup. A set of files that could not all be read is reported, and ends in [`Exit::Data`].
+pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
+    let mut options = options(ctx, args)?;
+    if args.dry_run {
+        let plan = plan_config(&options, &ctx.cancel).await?;
+        let exit = if plan.findings.is_empty() || plan.encrypted { Exit::Done } else { Exit::Usage };
+        return ctx.finish(&Plan(plan), exit);
+    }
+    if options.recipients.is_empty() && !options.plaintext {
+        return Err(Error::Plaintext.into());
+    }
+    options.lists = lists(ctx, args).await?;
+    let opened = ctx.open_or_create(async { Ok(()) }).await?;
+    let lease = format!("backup-config-{}", options.name);
+    let backup = async {
+        Ok(Box::pin(backup_config(&opened.repositories, &options, &ctx.progress, &ctx.cancel)).await?)
+    };
+    let outcome = ctx.under_lease(&opened.repositories, &lease, backup).await?;
+    let unavailable =
+        opened.unavailable.iter().map(|left_out| (left_out.name.clone(), left_out.failure.message()));
+    match outcome {
+        Outcome::Stored(report) => {
+            let mut set = BackedUp::new(&report);
+            set.missing_in.extend(unavailable);
+            set.warnings.extend(clock_problems(&opened.repositories, &report.receipt).await);
+            let exit = set.exit();
+            ctx.finish(&set, exit)
+        }
+        Outcome::Unchanged { set, recovery_point, elapsed, looked_at, .. } => {
+            let missing_in: Vec<_> = unavailable.collect();
+            let exit = if missing_in.is_empty() { Exit::Done } else { Exit::Missed };
+            let report = Unchanged::new(set.to_string(), recovery_point, looked_at, elapsed, missing_in);
+            ctx.finish(&report, exit)
+        }
+        _ => Err(Failure::usage("this program is older than its library")),
+    }
+}
+
+/// The lists of the system that were asked for.
+async fn lists(ctx: &Context, args: &Args) -> Result<Vec<SystemList>, Failure> {
+    let (runner, mut lists) = (ctx.runner(), Vec::new());
+    if args.packages {
+        lists.extend(packages(&runner, &ctx.cancel).await?);
+    }
+    if args.units {
+        lists.extend(units(&runner, &ctx.cancel).await?);
+    }
+    Ok(lists)
+}
+
+fn options(ctx: &Context, args: &Args) -> Result<ConfigOptions, Failure> {
+    if args.name.is_empty() || args.name.contains('/') || args.name.len() > 64 {
+        return Err(Failure::usage("--name is a short word"));
+    }
+    let mut selection = SelectionOptions::default();
+    for path in &args.path {
+        let absolute = std::path::absolute(path)
+            .map_err(|error| Failure::usage(format!("cannot find {}: {error}", path.display())))?;
+        selection.paths.push(absolute);
+    }
+    if args.crontabs {
+        let there = CRONTABS.iter().map(PathBuf::from).filter(|path| path.exists());
+        selection.paths.extend(there);
+    }
+    if selection.paths.is_empty() {
+        return Err(
+            Failure::usage("nothing is listed").with_hint("name files and folders: backup-config /etc")
+        );
+    }
+    selection.excludes.clone_from(&args.exclude);
+    selection.cross_file_systems = args.cross_file_systems;
+    selection.with_caches = args.with_caches;
+    let mut options = ConfigOptions::new(ctx.stanza().clone(), selection);
+    options.name.clone_from(&args.name);
+    options.host = host();
+    options.recipients = ctx.recipients()?;
+    options.plaintext = args.plaintext;
+    options.allow.clone_from(&args.allow);
+    options.force = args.force;
+    options.refresh_after = args.refresh_after.map(|span| std::time::Duration::from_secs(span.as_secs()));
+    options.codec = ctx.config.compression.codec;
+    options.data_path = ctx.data_path();
+    options.retain_until = ctx.retain_until();
+    options.annotations = args.annotation.iter().cloned().collect();
+    options.tool = concat!("backup-config ", env!("CARGO_PKG_VERSION")).to_owned();
+    Ok(options)
+}
+
+/// This host, as the kernel knows it.
+pub(crate) fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}

@@ -1,0 +1,202 @@
+//! The forms that secrets have.
+//!
+//! Most rules are the published forms of tokens: a prefix that their issuer chose so that they can be found. Two rules look
+//! at assignments to names such as `password`; those also ask whether the value looks like a secret at all.
+
+use regex::bytes::{Captures, Regex, RegexSet};
+
+/// How a match is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// The form is proof enough.
+    None,
+    /// The first group must not be a placeholder such as `changeme`.
+    Placeholder,
+    /// The first group must look like a password.
+    Password,
+    /// The first group must look like a random token.
+    Token,
+}
+
+use Doubt::{None as Sure, Password, Placeholder, Token};
+
+const RULES: [(&str, &str, Doubt); 36] = [
+    (
+        "private-key",
+        r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=:,\-\s]{32}",
+        Sure,
+    ),
+    ("putty-private-key", r"PuTTY-User-Key-File-[0-9]+:", Sure),
+    ("age-secret-key", r"AGE-SECRET-KEY-1[0-9A-Z]{58}", Sure),
+    ("wireguard-private-key", r"(?im)^\s*(?:PrivateKey|PresharedKey)\s*=\s*[A-Za-z0-9+/]{43}=", Sure),
+    ("aws-access-key-id", r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b", Placeholder),
+    (
+        "aws-secret-access-key",
+        r#"(?i)aws.{0,20}(?:secret|sk).{0,30}?[=:]\s*["']?([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"#,
+        Token,
+    ),
+    ("github-token", r"\bgh[pousr]_[A-Za-z0-9]{36,255}\b", Sure),
+    ("github-token", r"\bgithub_pat_[A-Za-z0-9_]{22,255}\b", Sure),
+    ("gitlab-token", r"\bgl(?:pat|dt|rt|ptt|oas|cbt|ft|soat)-[A-Za-z0-9_\-]{20,}", Sure),
+    ("slack-token", r"\bxox[abeoprs]-(?:[0-9]+-)+[0-9A-Za-z\-]{10,}", Sure),
+    (
+        "slack-webhook",
+        r"hooks\.slack\.com/(?:services|workflows)/T[A-Z0-9]{6,}/[A-Z0-9]{6,}/[A-Za-z0-9]{16,}",
+        Sure,
+    ),
+    ("stripe-key", r"\b[sr]k_(?:live|test)_[0-9A-Za-z]{16,}", Sure),
+    ("google-api-key", r"\bAIza[0-9A-Za-z_\-]{35}", Sure),
+    ("google-oauth-secret", r"\bGOCSPX-[0-9A-Za-z_\-]{28}", Sure),
+    ("sendgrid-key", r"\bSG\.[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}", Sure),
+    ("mailgun-key", r"\bkey-[0-9a-f]{32}\b", Sure),
+    ("mailchimp-key", r"\b[0-9a-f]{32}-us[0-9]{1,2}\b", Sure),
+    ("twilio-key", r"\bSK[0-9a-f]{32}\b", Sure),
+    ("npm-token", r"\bnpm_[A-Za-z0-9]{36}\b", Sure),
+    ("npm-token", r"_authToken\s*=\s*([A-Za-z0-9_\-+/=]{16,})", Token),
+    ("pypi-token", r"\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_\-]{50,}", Sure),
+    ("digitalocean-token", r"\bdo[opr]_v1_[a-f0-9]{64}\b", Sure),
+    ("vault-token", r"\bhv[sbr]\.[A-Za-z0-9_\-]{24,}", Sure),
+    ("shopify-token", r"\bshp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}\b", Sure),
+    ("telegram-bot-token", r"\b[0-9]{8,10}:AA[0-9A-Za-z_\-]{33}\b", Sure),
+    ("discord-webhook", r"discord(?:app)?\.com/api/webhooks/[0-9]{16,}/[A-Za-z0-9_\-]{60,}", Sure),
+    ("model-api-key", r"\bsk-(?:proj-|ant-[a-z0-9]+-|svcacct-)?[A-Za-z0-9_\-]{32,}", Token),
+    ("azure-account-key", r"AccountKey=[A-Za-z0-9+/]{86}==", Sure),
+    ("json-web-token", r"\beyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}", Sure),
+    ("docker-auth", r#""auth"\s*:\s*"([A-Za-z0-9+/]{20,}={0,2})""#, Token),
+    (
+        "password-hash",
+        r"\$(?:1|5|6|y|7|gy|2[abxy]|argon2(?:id|i|d))\$[./A-Za-z0-9,=$]{4,}[./A-Za-z0-9]{22,}",
+        Sure,
+    ),
+    (
+        "authorization-header",
+        r"(?i)\bauthorization\s*[:=]\s*(?:basic|bearer|token)\s+([A-Za-z0-9+/=._\-]{16,})",
+        Token,
+    ),
+    (
+        "password-in-address",
+        r#"\b[a-z][a-z0-9+.\-]{1,20}://[^\s:/@"'<>{}$%]{1,64}:([^\s@/"'<>{}$%]{3,128})@[A-Za-z0-9\[]"#,
+        Placeholder,
+    ),
+    (
+        "password",
+        r#"(?im)^[ \t]*(?:export[ \t]+|set[ \t]+|-[ \t]+)?["']?[\w.\-]*?(?:passw(?:or)?d|passphrase|pwd|psk)["']?[ \t]*(?:=>|:=|=|:)[ \t]*["']?([^\s"'#;,]{6,256})"#,
+        Password,
+    ),
+    (
+        "secret",
+        r#"(?im)["']?\b[\w.\-]*?(?:secret|token|api_?-?key|access_?-?key|auth_?-?key|encryption_?-?key|signing_?-?key|credentials?)["']?[ \t]*(?:=>|:=|=|:)[ \t]*["']?([A-Za-z0-9+/_=.~\-]{16,256})"#,
+        Token,
+    ),
+    ("client-secret", r#"(?i)client[_\-]?secret["']?\s*[:=]\s*["']?([A-Za-z0-9_\-.~]{12,})"#, Token),
+];
+
+/// Rules that only mean something in text.
+const TEXT_ONLY: [&str; 3] = ["password", "secret", "mailchimp-key"];
+
+/// What stands in examples.
+const PLACEHOLDERS: [&str; 22] = [
+    "example",
+    "changeme",
+    "change_me",
+    "change-me",
+    "password",
+    "passwd",
+    "secret",
+    "placeholder",
+    "your",
+    "xxxx",
+    "****",
+    "dummy",
+    "sample",
+    "insert",
+    "replace",
+    "redacted",
+    "todo",
+    "user",
+    "pass",
+    "pwd",
+    "foobar",
+    "letmein",
+];
+
+#[derive(Debug)]
+pub(super) struct Rules {
+    all: RegexSet,
+    each: Vec<Regex>,
+}
+
+impl Rules {
+    pub(super) fn new() -> Self {
+        let patterns = RULES.iter().map(|(_, pattern, _)| format!("(?-u){pattern}"));
+        let patterns: Vec<_> = patterns.collect();
+        let all = RegexSet::new(&patterns).expect("our own patterns are right");
+        let each = patterns.iter().map(|pattern| Regex::new(pattern).expect("our own patterns are right"));
+        Self { all, each: each.collect() }
+    }
+
+    /// Where secrets begin, and the rules that found them.
+    pub(super) fn find(&self, bytes: &[u8], is_text: bool) -> Vec<(usize, &'static str)> {
+        let mut found = Vec::new();
+        for number in self.all.matches(bytes) {
+            let (rule, _, doubt) = RULES[number];
+            if !is_text && TEXT_ONLY.contains(&rule) {
+                continue;
+            }
+            let captures = self.each[number].captures_iter(bytes);
+            let sure = captures.filter(|captures| is_secret(captures, doubt));
+            found.extend(sure.filter_map(|captures| Some((captures.get(0)?.start(), rule))));
+        }
+        found.sort_unstable();
+        found
+    }
+}
+
+fn is_secret(captures: &Captures<'_>, doubt: Doubt) -> bool {
+    let value = captures.get(1).or_else(|| captures.get(0)).map_or(&[][..], |value| value.as_bytes());
+    match doubt {
+        Sure => true,
+        Placeholder => !is_placeholder(value),
+        Password => !is_placeholder(value) && looks_like_a_password(value),
+        Token => !is_placeholder(value) && looks_random(value),
+    }
+}
+
+fn is_placeholder(value: &[u8]) -> bool {
+    let lower = value.to_ascii_lowercase();
+    let text = String::from_utf8_lossy(&lower);
+    PLACEHOLDERS.iter().any(|word| text.contains(word)) || distinct(value) <= 3
+}
+
+fn distinct(value: &[u8]) -> usize {
+    value.iter().collect::<std::collections::BTreeSet<_>>().len()
+}
+
+/// Letters and digits, neither a path, nor a variable, nor a name in a program.
+fn looks_like_a_password(value: &[u8]) -> bool {
+    let has = |test: fn(&u8) -> bool| value.iter().any(test);
+    let starts = |bytes: &[u8]| value.first().is_some_and(|first| bytes.contains(first));
+    let reads_elsewhere =
+        starts(b"/$%<{[(*@&|") || has(|byte| b"(){}[]<>$\\".contains(byte)) || value.contains(&b'/');
+    !reads_elsewhere && has(u8::is_ascii_alphabetic) && has(u8::is_ascii_digit) && entropy(value) >= 2.2
+}
+
+/// Digits and both cases, or long and evenly spread: what a machine made.
+fn looks_random(value: &[u8]) -> bool {
+    let has = |test: fn(&u8) -> bool| value.iter().any(test);
+    let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let is_path = value.first() == Some(&b'/') || value.iter().filter(|byte| **byte == b'/').count() > 2;
+    let is_name = value.split(|byte| b"._-".contains(byte)).all(|word| word.len() < 9);
+    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+    let is_hex = value.iter().all(u8::is_ascii_hexdigit);
+    !is_path && !is_name && digits >= 2 && (mixed || is_hex || digits >= 4) && entropy(value) >= 3.0
+}
+
+/// Bits in each byte, by how often each byte is there.
+fn entropy(value: &[u8]) -> f64 {
+    let mut counts = [0_u32; 256];
+    value.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let length = value.len() as f64;
+    let share = |count: u32| f64::from(count) / length;
+    counts.iter().filter(|count| **count > 0).map(|count| -share(*count) * share(*count).log2()).sum()
+}

@@ -1,0 +1,11 @@
+//! Sets of configuration: written into a real directory repository, opened with stock tools and by ourselves.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod changes;
+mod damage;
+mod hostile;
+mod install;
+mod kills;
+mod round_trip;
+mod secrets;
+mod support;
