@@ -16,9 +16,10 @@ forbid() {
 }
 
 forbid backstay-backup-core '^(aws-|backstay-)'
-forbid backstay-postgres-ops '^(aws-|backstay-(storage-s3|cli|testkit|redis-ops|dns-failover|notify|recovery))'
-forbid backstay-redis-ops '^(aws-|backstay-(storage-s3|cli|testkit|postgres-ops|dns-failover|notify|recovery))'
-forbid backstay-notify '^(aws-|backstay-(storage-s3|cli|testkit|postgres-ops|redis-ops|dns-failover|recovery))'
+forbid backstay-postgres-ops '^(aws-|backstay-(storage-s3|cli|testkit|redis-ops|file-ops|dns-failover|notify|recovery))'
+forbid backstay-redis-ops '^(aws-|backstay-(storage-s3|cli|testkit|postgres-ops|file-ops|dns-failover|notify|recovery))'
+forbid backstay-notify '^(aws-|backstay-(storage-s3|cli|testkit|postgres-ops|redis-ops|file-ops|dns-failover|recovery))'
+forbid backstay-file-ops '^(aws-|backstay-(storage-s3|cli|testkit|postgres-ops|redis-ops|dns-failover|notify|recovery))'
 forbid backstay-storage-s3 '^backstay-(postgres-ops|cli|testkit|redis-ops|dns-failover|notify|recovery)'
 forbid backstay-cli '^backstay-testkit'
 [ "$fail" = 0 ] && echo "directions between crates: right"

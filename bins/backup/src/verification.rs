@@ -45,7 +45,7 @@ pub struct Args {
     /// Objects read at the same time in each repository
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// Restores into a throwaway server and compares; --set, or the newest good set of each database, cluster and Redis
+    /// Restores into a throwaway server or folder and compares; --set, or the newest good set of everything there is
     #[arg(long)]
     restore_test: bool,
     /// SQL file whose queries must return a row that begins with neither null nor false; repeatable

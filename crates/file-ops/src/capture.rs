@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use backstay_backup_core::progress::Progress;
@@ -27,6 +28,8 @@ use crate::walk::{Found, Problem, ProblemKind, State};
 const WHOLE: u64 = 1 << 20;
 /// How often a file that changes is read.
 const TRIES: u32 = 4;
+/// Longest tick of the clock that files get their times from.
+const TICK: std::time::Duration = std::time::Duration::from_millis(10);
 /// Most pieces of a file with holes; one with more is stored with zeros in their place.
 const PIECES: usize = 100_000;
 
@@ -228,7 +231,7 @@ impl Capture<'_> {
 
     /// Reads a file of one piece up to [`WHOLE`] into `content`.
     fn read_small(&mut self, file: &std::os::fd::OwnedFd) -> Result<Small, Errno> {
-        let before = State::of(&rustix::fs::fstat(file)?);
+        let (before, in_flux) = settled(file)?;
         if before.file_type() != FileType::RegularFile {
             return Err(Errno::NOENT);
         }
@@ -249,7 +252,7 @@ impl Capture<'_> {
         let extended = attributes::extended(file)?;
         let after = State::of(&rustix::fs::fstat(file)?);
         let attributes = self.attributes(&after, extended);
-        if after.is_same(&before) && self.content.len() == size {
+        if after.is_same(&before) && self.content.len() == size && !in_flux {
             return Ok(Small::Read(after, attributes));
         }
         Ok(Small::Changed(after, attributes))
@@ -286,9 +289,8 @@ impl Capture<'_> {
     }
 
     fn store_large(&mut self, found: &Found, mut file: File) -> Result<(), Stopped> {
-        let opened =
-            rustix::fs::fstat(&file).and_then(|stat| Ok((State::of(&stat), attributes::extended(&file)?)));
-        let (before, extended) = match opened {
+        let opened = settled(&file).and_then(|settled| Ok((settled, attributes::extended(&file)?)));
+        let ((before, in_flux), extended) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.refused(found, error);
@@ -321,7 +323,7 @@ impl Capture<'_> {
                 found,
                 "it grew while it was read; what it had at the beginning is stored",
             ),
-            None if !after.is_same(&before) => {
+            None if in_flux || !after.is_same(&before) => {
                 self.problem(ProblemKind::Changed, found, "it changed while it was read");
             }
             None => {}
@@ -372,6 +374,24 @@ impl From<Errno> for Refused {
     fn from(error: Errno) -> Self {
         Self::Errno(error)
     }
+}
+
+/// What a file is, and whether it is being changed at this moment. A change in the same tick of the clock leaves the same time,
+/// so one that was changed in the present tick is waited for.
+fn settled(file: impl AsFd) -> Result<(State, bool), Errno> {
+    let file = file.as_fd();
+    for _ in 0..TRIES {
+        // The clock that the system takes the times of files from.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let now = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+        let state = State::of(&rustix::fs::fstat(file)?);
+        // One far in the future comes from a clock that was wrong, and waiting does not help.
+        if !(now..now + 1_000_000_000).contains(&state.changed) {
+            return Ok((state, false));
+        }
+        std::thread::sleep(TICK);
+    }
+    Ok((State::of(&rustix::fs::fstat(file)?), true))
 }
 
 /// Whether fewer blocks are there than the size would take. Some file systems keep short files without any block.

@@ -89,6 +89,13 @@ impl Tested {
         Self { passed, report: Some(report), ..Self::ended(manifest, exit) }
     }
 
+    pub(super) fn files(manifest: &Manifest, differences: &[String]) -> Self {
+        let passed = differences.is_empty();
+        let exit = if passed { Exit::Done } else { Exit::Data };
+        let problem = (!passed).then(|| differences.join("; "));
+        Self { passed, problem, ..Self::ended(manifest, exit) }
+    }
+
     pub(super) fn failed(manifest: &Manifest, failure: &Failure) -> Self {
         let (problem, hint) = (Some(failure.message()), failure.hint().map(str::to_owned));
         Self { problem, hint, ..Self::ended(manifest, failure.exit()) }

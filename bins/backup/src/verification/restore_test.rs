@@ -7,6 +7,8 @@ use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
 use backstay_backup_core::manifest::{Manifest, SetKind};
 use backstay_backup_core::proof::{Check, Phase, Problem, Proof, ProofKind, RestoreTest};
 use backstay_cli::{Context, Failure, Opened, restorable};
+use backstay_file_ops::config_set::KIND as CONFIG;
+use backstay_file_ops::restore::test_restore as test_files;
 use backstay_postgres_ops::cluster_restore::{
     ClusterRestoreError, ClusterTest, ClusterTestReport, test_cluster_restore,
 };
@@ -41,6 +43,11 @@ pub(super) async fn run(
         }
         if is_physical(manifest) {
             let tested = cluster(context, args, opened, catalog, set, &checks, &mut report).await?;
+            report.restore_tests.push(tested);
+            continue;
+        }
+        if manifest.kind.0 == CONFIG {
+            let tested = configuration(context, args, opened, set, &mut report).await?;
             report.restore_tests.push(tested);
             continue;
         }
@@ -183,6 +190,51 @@ async fn cluster(
     Ok(tested)
 }
 
+/// Unpacks the files of a set into a folder that is removed again.
+async fn configuration(
+    context: &Context,
+    args: &Args,
+    opened: &Opened,
+    set: &SetSummary,
+    report: &mut Verification,
+) -> Result<Tested, Failure> {
+    let manifest = restorable(set)?;
+    let folder = scratch(context, args)?.join(format!("backstay-test-{}-{}", set.id, std::process::id()));
+    let identities = context.identities().await?;
+    let begin = std::time::Instant::now();
+    let testing =
+        test_files(&opened.repositories, manifest, &identities, &folder, &context.progress, &context.cancel);
+    let outcome = Box::pin(testing).await;
+    let removed = std::fs::remove_dir_all(&folder);
+    if let Err(error) = removed
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "the folder of the test stays");
+    }
+    if context.cancel.is_cancelled() {
+        return Err(Failure::cancelled());
+    }
+    let (proof, tested) = match outcome {
+        Ok((compared, differences)) => {
+            let mut test = RestoreTest::default();
+            test.rto_millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+            test.facts_compared = compared;
+            test.differences.clone_from(&differences);
+            let proof = proof(context, manifest, differences.is_empty()).restore(test);
+            (Some(proof), Tested::files(manifest, &differences))
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            let is_damage = failure.class() == backstay_backup_core::Class::Data;
+            let damaged =
+                || proof(context, manifest, false).problems(vec![Problem::new("*", failure.message())]);
+            (is_damage.then(damaged), Tested::failed(manifest, &failure))
+        }
+    };
+    keep(args, opened, set, proof, report).await;
+    Ok(tested)
+}
+
 /// As [`conclude`]. WAL that cannot be had says nothing about the set itself.
 fn conclude_cluster(
     context: &Context,
@@ -215,7 +267,7 @@ fn check(check: &CheckResult) -> Check {
     Check { check: check.name.clone(), passed: check.passed, answer: check.found.clone() }
 }
 
-/// The set that was asked for, or the newest good one of each database, of the cluster, and of Redis.
+/// The set that was asked for, or the newest good one of each database, of the cluster, of Redis, and of the configuration.
 fn chosen<'a>(args: &Args, catalog: &'a Catalog) -> Result<Vec<&'a SetSummary>, Failure> {
     if let Some(id) = &args.set {
         return Ok(vec![catalog.by_id(id)?]);
@@ -233,19 +285,22 @@ fn chosen<'a>(args: &Args, catalog: &'a Catalog) -> Result<Vec<&'a SetSummary>, 
     let cluster = catalog.select(&physical).next().map(|_| catalog.newest_good(&physical));
     let redis = Filter::default().kind(SetKind::new(SetKind::REDIS_SNAPSHOT));
     let redis = catalog.select(&redis).next().map(|_| catalog.newest_good(&redis));
-    if databases.is_empty() && cluster.is_none() && redis.is_none() {
+    let files = Filter::default().kind(SetKind::new(CONFIG));
+    let names: BTreeSet<_> = catalog
+        .select(&files)
+        .filter_map(|set| Some(set.manifest.as_ref()?.source.database.clone()))
+        .collect();
+    if databases.is_empty() && cluster.is_none() && redis.is_none() && names.is_empty() {
         return Ok(vec![catalog.newest_good(&filter)?]);
     }
+    let named = names.iter().map(|name| catalog.newest_good(&files.clone().database(name)));
     let newest = databases.iter().map(|database| catalog.newest_good(&logical().database(database)));
-    Ok(newest.chain(cluster).chain(redis).collect::<Result<_, _>>()?)
+    Ok(newest.chain(cluster).chain(redis).chain(named).collect::<Result<_, _>>()?)
 }
 
 fn throwaway(context: &Context, args: &Args, manifest: &Manifest) -> Result<ThrowawayOptions, Failure> {
     let facts: LogicalFacts = serde_json::from_value(manifest.facts.clone()).map_err(|_| {
-        Failure::usage(format!(
-            "set {} is neither of PostgreSQL nor of Redis; only those can be tested",
-            manifest.set
-        ))
+        Failure::usage(format!("set {} is of a kind that this program cannot test", manifest.set))
     })?;
     let mut options = ThrowawayOptions::new(facts.server_version_num / 10_000, scratch(context, args)?);
     options.tools = context.postgres_tools();

@@ -12,9 +12,10 @@ pub use bucket::{Bucket, address};
 pub use moments::Moments;
 
 /// The programs of this package.
-pub const PROGRAMS: [&str; 8] = [
+pub const PROGRAMS: [&str; 9] = [
     "archive-redis",
     "backup-cluster",
+    "backup-config",
     "backup-database",
     "backup-redis",
     "check-storage",
@@ -27,6 +28,7 @@ pub fn path(program: &str) -> &'static str {
     match program {
         "archive-redis" => env!("CARGO_BIN_EXE_archive-redis"),
         "backup-cluster" => env!("CARGO_BIN_EXE_backup-cluster"),
+        "backup-config" => env!("CARGO_BIN_EXE_backup-config"),
         "backup-database" => env!("CARGO_BIN_EXE_backup-database"),
         "backup-redis" => env!("CARGO_BIN_EXE_backup-redis"),
         "check-storage" => env!("CARGO_BIN_EXE_check-storage"),

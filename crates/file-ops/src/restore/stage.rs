@@ -64,6 +64,16 @@ pub struct Staged {
     pub lacking: Vec<(String, String)>,
 }
 
+impl Staged {
+    /// What was unpacked into `files` below a folder by other means than [`stage`].
+    #[must_use]
+    pub fn unpacked(folder: PathBuf, set: &str, unpacked: Unpacked) -> Self {
+        let Unpacked { entries, lacking } = unpacked;
+        let lacking = lacking.into_iter().map(|(path, words)| (format!("/{path}"), words)).collect();
+        Self { files: folder.join(FILES), folder, set: set.to_owned(), entries, lacking }
+    }
+}
+
 /// Unpacks a set of configuration.
 ///
 /// # Errors
@@ -85,9 +95,8 @@ pub async fn stage(
     let (options, cancel, set) = (options.clone(), cancel.clone(), manifest.set.to_string());
     let unpacking = tokio::task::spawn_blocking(move || {
         let files = prepare(&options.folder, &set)?;
-        let Unpacked { entries, lacking } = unpack(reader, &files, &options.unpack, &cancel)?;
-        let lacking = lacking.into_iter().map(|(path, words)| (format!("/{path}"), words)).collect();
-        Ok(Staged { folder: options.folder, files, set, entries, lacking })
+        let unpacked = unpack(reader, &files, &options.unpack, &cancel)?;
+        Ok(Staged::unpacked(options.folder, &set, unpacked))
     });
     unpacking.await.map_err(|error| Error::internal(&error))?
 }

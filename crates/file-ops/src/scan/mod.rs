@@ -12,6 +12,7 @@ mod rules;
 mod tests;
 
 use std::io::{self, Read};
+use std::sync::LazyLock;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -20,6 +21,10 @@ use crate::path::ArchivePath;
 
 use names::Names;
 use rules::Rules;
+
+/// Made once: there are many.
+static RULES: LazyLock<Rules> = LazyLock::new(Rules::new);
+static NAMES: LazyLock<Names> = LazyLock::new(Names::new);
 
 /// Bytes looked at together.
 const WINDOW: usize = 1 << 20;
@@ -31,8 +36,6 @@ const MOST: usize = 10;
 /// Looks for secrets.
 #[derive(Debug)]
 pub struct Scanner {
-    names: Names,
-    rules: Rules,
     allowed: Gitignore,
 }
 
@@ -51,7 +54,7 @@ impl Scanner {
             builder.add_line(None, pattern).map_err(|error| wrong(pattern, &error))?;
         }
         let allowed = builder.build().map_err(|error| wrong("", &error))?;
-        Ok(Self { names: Names::new(), rules: Rules::new(), allowed })
+        Ok(Self { allowed })
     }
 
     /// Whether somebody said that there is no secret in it.
@@ -76,14 +79,14 @@ impl Scanner {
             if window.begins_at == 0 && names::needs_content(path) {
                 public_only.look(window.bytes);
             }
-            for (at, rule) in self.rules.find(window.bytes, window.is_text) {
+            for (at, rule) in RULES.find(window.bytes, window.is_text) {
                 // What begins near the end may be cut off there, and is told with the next window.
                 if window.told.contains(&at) && found.len() < MOST {
                     found.push(finding(Some(window.line_of(at)), rule));
                 }
             }
         }
-        if let Some(rule) = self.names.find(path)
+        if let Some(rule) = NAMES.find(path)
             && !(names::needs_content(path) && public_only.is_proven())
         {
             found.insert(0, finding(None, rule));

@@ -85,7 +85,7 @@ const RULES: [(&str, &str, Doubt); 36] = [
     ),
     (
         "secret",
-        r#"(?im)["']?\b[\w.\-]*?(?:secret|token|api_?-?key|access_?-?key|auth_?-?key|encryption_?-?key|signing_?-?key|credentials?)["']?[ \t]*(?:=>|:=|=|:)[ \t]*["']?([A-Za-z0-9+/_=.~\-]{16,256})"#,
+        r#"(?im)["']?\b[\w.\-]*?(?:secret|secret_?-?key|token|api_?-?key|access_?-?key|auth_?-?key|encryption_?-?key|signing_?-?key|credentials?)["']?[ \t]*(?:=>|:=|=|:)[ \t]*["']?([A-Za-z0-9+/_=.~\-]{16,256})"#,
         Token,
     ),
     ("client-secret", r#"(?i)client[_\-]?secret["']?\s*[:=]\s*["']?([A-Za-z0-9_\-.~]{12,})"#, Token),

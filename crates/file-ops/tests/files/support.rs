@@ -206,3 +206,12 @@ pub fn key_text(scene: &Scene) -> String {
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
+
+/// All files below a folder, none where there is none.
+pub fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let below = |path: PathBuf| {
+        if path.symlink_metadata().unwrap().is_dir() { files_in(&path) } else { vec![path] }
+    };
+    entries.flatten().flat_map(|entry| below(entry.path())).collect()
+}

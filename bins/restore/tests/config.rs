@@ -1,0 +1,119 @@
+//! `restore-config` as it is run: staging, plan, installation, undo, and what it refuses.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backstay_backup_core::clock::SystemClock;
+use backstay_backup_core::encryption::Recipients;
+use backstay_backup_core::id::Stanza;
+use backstay_backup_core::local::LocalStore;
+use backstay_backup_core::progress::Progress;
+use backstay_backup_core::replicas::Repositories;
+use backstay_backup_core::repository::Repository;
+use backstay_file_ops::SelectionOptions;
+use backstay_file_ops::config_set::{ConfigOptions, backup_config};
+use support::{Bench, files, flip_a_bit, key_text};
+use tokio_util::sync::CancellationToken;
+
+/// A set of `etc`, encrypted to the key in `key.txt`.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    let key = age::x25519::Identity::generate();
+    bench.write_secret("key.txt", &key_text(&key));
+    fs::create_dir_all(bench.path("etc/app")).unwrap();
+    bench.write("etc/app/main.conf", "listen = 80\n");
+    bench.write("etc/app/other.conf", "x\n");
+    let recipient = key.to_public().to_string();
+    tokio::runtime::Runtime::new().unwrap().block_on(Box::pin(store(&bench, &recipient)));
+    bench
+}
+
+async fn store(bench: &Bench, recipient: &str) {
+    let store = Arc::new(LocalStore::create(bench.path("local")).unwrap());
+    let repository = Repository::create("local", store, &SystemClock).await.unwrap();
+    let repositories = Repositories::new(vec![repository], 1, Arc::new(SystemClock)).unwrap();
+    let mut selection = SelectionOptions::default();
+    selection.paths = vec![etc(bench)];
+    let mut options = ConfigOptions::new(Stanza::parse("main").unwrap(), selection);
+    options.recipients = Recipients::parse([recipient]).unwrap();
+    backup_config(&repositories, &options, &Progress::new(), &CancellationToken::new()).await.unwrap();
+}
+
+fn etc(bench: &Bench) -> PathBuf {
+    bench.path("").canonicalize().unwrap().join("etc")
+}
+
+const COMMON: [&str; 4] = ["--repository", "./local", "--identity-file", "key.txt"];
+
+#[test]
+fn a_plan_touches_nothing_and_an_installation_can_be_taken_back() {
+    let bench = bench();
+    bench.write("etc/app/main.conf", "listen = 8080\n");
+    fs::remove_file(bench.path("etc/app/other.conf")).unwrap();
+    let staging = [&COMMON[..], &["--staging", "staging"]].concat();
+    let planned = bench.run("restore-config", &[&staging[..], &["--diff"]].concat()).expect(0).stdout;
+    let at = etc(&bench).display().to_string();
+    assert!(
+        planned.contains(&format!("\n~ {at}/app/main.conf (content: 14 bytes here, 12 in the set)")),
+        "{planned}"
+    );
+    assert!(planned.contains(&format!("\n+ {at}/app/other.conf")), "{planned}");
+    assert!(planned.contains("\n-listen = 8080\n+listen = 80\n"), "{planned}");
+    assert!(planned.ends_with("\nnothing was installed; --apply does it\n"), "{planned}");
+    assert_eq!(fs::read_to_string(bench.path("etc/app/main.conf")).unwrap(), "listen = 8080\n");
+
+    let (_, installed) = bench.json("restore-config", &[&staging[..], &["--apply"]].concat());
+    assert_eq!(installed["applied"]["done"], 2, "{installed}");
+    assert_eq!(fs::read_to_string(bench.path("etc/app/main.conf")).unwrap(), "listen = 80\n");
+    assert!(bench.path("etc/app/other.conf").exists());
+    let again = bench.run("restore-config", &staging).expect(0).stdout;
+    assert!(again.contains("\n0 differ from /, "), "{again}");
+
+    let undo = installed["applied"]["undo"].as_str().unwrap();
+    let undone = bench.run("restore-config", &["--undo", undo]).expect(0).stdout;
+    assert_eq!(undone, "1 are what they were, 1 removed that had not been there, 0 unchanged\n");
+    assert_eq!(fs::read_to_string(bench.path("etc/app/main.conf")).unwrap(), "listen = 8080\n");
+    assert!(!bench.path("etc/app/other.conf").exists());
+}
+
+#[test]
+fn one_file_a_list_and_what_is_not_there() {
+    let bench = bench();
+    fs::remove_dir_all(bench.path("etc")).unwrap();
+    let wanted = etc_file(&bench, "app/main.conf");
+    let listed = bench.run("restore-config", &[&COMMON[..], &["--list"]].concat()).expect(0).stdout;
+    assert!(listed.contains(&wanted) && listed.contains("other.conf"), "{listed}");
+    let one = [&COMMON[..], &["--staging", "staging", "--apply", &wanted]].concat();
+    bench.run("restore-config", &one).expect(0);
+    assert_eq!(files(&bench.path("etc")), [bench.path("etc/app/main.conf")]);
+    let none = [&COMMON[..], &["--staging", "staging", "/not/there"]].concat();
+    let absent = bench.run("restore-config", &none).expect(1).stderr;
+    assert!(absent.contains(" holds nothing of that\nhint: --list names what it holds\n"), "{absent}");
+    let before = [&COMMON[..], &["--staging", "staging", "--at", "2020-01-01T00:00:00Z"]].concat();
+    bench.run("restore-config", &before).expect(1);
+}
+
+fn etc_file(bench: &Bench, name: &str) -> String {
+    bench.path("").canonicalize().unwrap().join("etc").join(name).display().to_string()
+}
+
+#[test]
+fn damage_a_missing_key_and_a_foreign_folder_change_nothing() {
+    let bench = bench();
+    let other = bench.run("restore-config", &[&COMMON[..], &["--staging", "etc"]].concat()).expect(4).stderr;
+    assert!(other.contains("there are other things in it\nhint: name an empty or a new folder"), "{other}");
+    let keyless = ["--repository", "./local", "--staging", "staging"];
+    let closed = bench.run("restore-config", &keyless).expect(2).stderr;
+    assert!(closed.contains(" is encrypted: "), "{closed}");
+    let mut objects = files(&bench.path("local/main/sets"));
+    objects.retain(|path| path.to_string_lossy().contains("files.tar"));
+    flip_a_bit(&objects[0]);
+    let args = [&COMMON[..], &["--staging", "staging", "--apply"]].concat();
+    let damaged = bench.run("restore-config", &args).expect(3).stderr;
+    assert!(damaged.contains(" is damaged: files.tar.zst.age: "), "{damaged}");
+    bench.run("restore-config", &["--repository", "./local"]).expect(2);
+}
