@@ -10,11 +10,11 @@ use regex::bytes::{Captures, Regex, RegexSet};
 enum Doubt {
     /// The form is proof enough.
     None,
-    /// The first group must not be a placeholder such as `changeme`.
+    /// The last group must not be a placeholder such as `changeme`, nor what the first one is.
     Placeholder,
-    /// The first group must look like a password.
+    /// The last group must look like a password.
     Password,
-    /// The first group must look like a random token.
+    /// The last group must look like a random token.
     Token,
 }
 
@@ -65,7 +65,7 @@ const RULES: [(&str, &str, Doubt); 36] = [
     ("docker-auth", r#""auth"\s*:\s*"([A-Za-z0-9+/]{20,}={0,2})""#, Token),
     (
         "password-hash",
-        r"\$(?:1|5|6|y|7|gy|2[abxy]|argon2(?:id|i|d))\$[./A-Za-z0-9,=$]{4,}[./A-Za-z0-9]{22,}",
+        r"(?m)^[^#\n]*?\$(?:1|5|6|y|7|gy|2[abxy]|argon2(?:id|i|d))\$[./A-Za-z0-9,=$]{4,}[./A-Za-z0-9]{22,}",
         Sure,
     ),
     (
@@ -75,7 +75,7 @@ const RULES: [(&str, &str, Doubt); 36] = [
     ),
     (
         "password-in-address",
-        r#"\b[a-z][a-z0-9+.\-]{1,20}://[^\s:/@"'<>{}$%]{1,64}:([^\s@/"'<>{}$%]{3,128})@[A-Za-z0-9\[]"#,
+        r#"\b[a-z][a-z0-9+.\-]{1,20}://([^\s:/@"'<>{}$%]{1,64}):([^\s@/"'<>{}$%]{3,128})@[A-Za-z0-9\[]"#,
         Placeholder,
     ),
     (
@@ -153,10 +153,12 @@ impl Rules {
 }
 
 fn is_secret(captures: &Captures<'_>, doubt: Doubt) -> bool {
-    let value = captures.get(1).or_else(|| captures.get(0)).map_or(&[][..], |value| value.as_bytes());
+    // The last group is the value; without one the whole match.
+    let value = captures.get(captures.len() - 1).map_or(&[][..], |value| value.as_bytes());
+    let is_name = captures.len() > 2 && captures.get(1).is_some_and(|name| name.as_bytes() == value);
     match doubt {
         Sure => true,
-        Placeholder => !is_placeholder(value),
+        Placeholder => !is_placeholder(value) && !is_name,
         Password => !is_placeholder(value) && looks_like_a_password(value),
         Token => !is_placeholder(value) && looks_random(value),
     }
@@ -165,7 +167,12 @@ fn is_secret(captures: &Captures<'_>, doubt: Doubt) -> bool {
 fn is_placeholder(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
     let text = String::from_utf8_lossy(&lower);
-    PLACEHOLDERS.iter().any(|word| text.contains(word)) || distinct(value) <= 3
+    PLACEHOLDERS.iter().any(|word| text.contains(word)) || distinct(value) <= 3 || has_a_run(value)
+}
+
+/// Whether five follow one another as in `abcde` or `12345`.
+fn has_a_run(value: &[u8]) -> bool {
+    value.windows(5).any(|five| five.windows(2).all(|two| two[0].checked_add(1) == Some(two[1])))
 }
 
 fn distinct(value: &[u8]) -> usize {
@@ -189,7 +196,12 @@ fn looks_random(value: &[u8]) -> bool {
     let is_name = value.split(|byte| b"._-".contains(byte)).all(|word| word.len() < 9);
     let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
     let is_hex = value.iter().all(u8::is_ascii_hexdigit);
-    !is_path && !is_name && digits >= 2 && (mixed || is_hex || digits >= 4) && entropy(value) >= 3.0
+    !is_path
+        && !is_name
+        && has(u8::is_ascii_alphabetic)
+        && digits >= 2
+        && (mixed || is_hex || digits >= 4)
+        && entropy(value) >= 3.0
 }
 
 /// Bits in each byte, by how often each byte is there.
