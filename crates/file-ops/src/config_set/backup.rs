@@ -153,7 +153,8 @@ pub struct ConfigReport {
 /// The selection cannot be used.
 pub async fn plan_config(options: &ConfigOptions, cancel: &CancellationToken) -> Result<ConfigPlan, Error> {
     let encrypted = !options.recipients.is_empty();
-    let (tree, findings) = look(options, !encrypted, cancel).await?;
+    let tree = look(options, cancel).await?;
+    let findings = find_secrets(&tree, options, cancel).await?;
     let mut facts = ConfigFacts::default();
     count(&tree, &mut facts);
     Ok(ConfigPlan {
@@ -179,19 +180,28 @@ fn count(tree: &Tree, facts: &mut ConfigFacts) {
     }
 }
 
-/// Walks, and looks for secrets if that is wanted.
-async fn look(
-    options: &ConfigOptions,
-    scanned: bool,
-    cancel: &CancellationToken,
-) -> Result<(Arc<Tree>, Vec<Finding>), Error> {
-    let (selection, allow, cancel) = (options.selection.clone(), options.allow.clone(), cancel.clone());
+/// Walks.
+async fn look(options: &ConfigOptions, cancel: &CancellationToken) -> Result<Arc<Tree>, Error> {
+    let (selection, cancel) = (options.selection.clone(), cancel.clone());
     let looked = tokio::task::spawn_blocking(move || {
         let tree = walk(&Selection::resolve(&selection)?, &cancel)?;
-        let findings = if scanned { scan(&tree, &Scanner::new(&allow)?, &cancel)? } else { Vec::new() };
-        Ok((Arc::new(tree), findings))
+        Ok(Arc::new(tree))
     });
     looked.await.map_err(|error| Error::internal(&error))?
+}
+
+/// Looks for secrets in what would not be encrypted.
+async fn find_secrets(
+    tree: &Arc<Tree>,
+    options: &ConfigOptions,
+    cancel: &CancellationToken,
+) -> Result<Vec<Finding>, Error> {
+    if !options.recipients.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (tree, allow, cancel) = (tree.clone(), options.allow.clone(), cancel.clone());
+    let scanned = tokio::task::spawn_blocking(move || scan(&tree, &Scanner::new(&allow)?, &cancel));
+    scanned.await.map_err(|error| Error::internal(&error))?
 }
 
 fn scan(tree: &Tree, scanner: &Scanner, cancel: &CancellationToken) -> Result<Vec<Finding>, Error> {
@@ -230,16 +240,12 @@ pub async fn backup_config(
     cancel: &CancellationToken,
 ) -> Result<Outcome, Error> {
     let begin = Instant::now();
-    let plain = options.recipients.is_empty();
-    if plain && !options.plaintext {
+    if options.recipients.is_empty() && !options.plaintext {
         return Err(Error::Plaintext);
     }
     progress.begin("looking");
     let now = repositories.clock().now();
-    let (tree, findings) = look(options, plain, cancel).await?;
-    if !findings.is_empty() {
-        return Err(Error::Secrets { findings });
-    }
+    let tree = look(options, cancel).await?;
     if tree.found.is_empty() {
         return Err(Error::Nothing { problem: first_problem(&tree) });
     }
@@ -248,6 +254,10 @@ pub async fn backup_config(
         let (set, recovery_point) = unchanged;
         let looked_at = tree.found.len() as u64;
         return Ok(Outcome::Unchanged { set, recovery_point, elapsed: begin.elapsed(), looked_at });
+    }
+    let findings = find_secrets(&tree, options, cancel).await?;
+    if !findings.is_empty() {
+        return Err(Error::Secrets { findings });
     }
     let spec = SetSpec::new(SetKind::new(KIND), options.stanza.clone(), &options.tool)
         .source(source(options))
