@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use rustix::fs::{Dir, FileType, Stat};
@@ -56,14 +56,14 @@ impl State {
         Self {
             device: stat.st_dev,
             inode: stat.st_ino,
-            links: stat.st_nlink.into(),
+            links: stat.st_nlink,
             raw_mode: stat.st_mode,
             user: stat.st_uid,
             group: stat.st_gid,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
-            modified: nanos(stat.st_mtime.into(), stat.st_mtime_nsec.into()),
-            changed: nanos(stat.st_ctime.into(), stat.st_ctime_nsec.into()),
+            modified: nanos(stat.st_mtime, stat.st_mtime_nsec),
+            changed: nanos(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 
@@ -207,7 +207,7 @@ struct Pending {
 }
 
 impl Walker<'_> {
-    fn begin(&mut self, path: &PathBuf) -> Result<(), Error> {
+    fn begin(&mut self, path: &Path) -> Result<(), Error> {
         let Some(place) = ArchivePath::of_absolute(path) else {
             // The root itself: it has no name in an archive.
             let device = rustix::fs::fstat(self.root.folder()).map_or(0, |stat| stat.st_dev);

@@ -61,15 +61,16 @@ pub(super) fn prepare(
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let new = rustix::fs::openat(&parent, temporary.as_slice(), flags, Mode::RUSR | Mode::WUSR)?;
             let from = source.open_file(&entry.path)?;
-            copy(File::from(from), File::from(new.try_clone().map_err(errno)?)).map_err(errno)?;
+            copy(File::from(from), File::from(new.try_clone().map_err(|error| errno(&error))?))
+                .map_err(|error| errno(&error))?;
             give(&new, &entry.attributes)?
         }
     };
     Ok((Prepared { parent, temporary, name: entry.path.name().to_vec() }, lacking))
 }
 
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// Copies content; holes stay holes.
@@ -150,7 +151,7 @@ pub(super) fn digest(root: &Root, path: &ArchivePath) -> Result<Option<String>, 
                     Ok(0) => break,
                     Ok(length) => digest.update(&buffer[..length]),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(errno(error)),
+                    Err(error) => return Err(errno(&error)),
                 }
             }
             Ok(Some(hex::encode(digest.finalize())))

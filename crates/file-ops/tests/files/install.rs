@@ -37,7 +37,7 @@ fn system() -> System {
     symlink("same", tree.join("link")).unwrap();
     fs::write(tree.join("first"), "names\n").unwrap();
     fs::hard_link(tree.join("first"), tree.join("second")).unwrap();
-    let report = scene.back_up(&scene.options(&[tree.clone()]));
+    let report = scene.back_up(&scene.options(std::slice::from_ref(&tree)));
 
     // The live system is a root of its own: the same paths below another folder.
     let root = scene.path("live");

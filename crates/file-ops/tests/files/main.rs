@@ -1,5 +1,5 @@
 //! Sets of configuration: written into a real directory repository, opened with stock tools and by ourselves.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub)]
 
 mod changes;
 mod damage;

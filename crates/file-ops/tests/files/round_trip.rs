@@ -81,7 +81,7 @@ fn there_and_back(files: usize) {
     let tree = scene.path("tree");
     make_tree(&tree, files);
     let before = snapshot(&tree);
-    let report = scene.back_up(&scene.options(&[tree.clone()]));
+    let report = scene.back_up(&scene.options(std::slice::from_ref(&tree)));
     assert!(report.receipt.manifest.complete, "{:?}", report.problems);
 
     // With stock tools alone.
@@ -133,7 +133,7 @@ fn an_unchanged_tree_stores_nothing_and_every_change_is_noticed() {
     let scene = Scene::new();
     let tree = scene.path("tree");
     make_tree(&tree, 50);
-    let options = scene.options(&[tree.clone()]);
+    let options = scene.options(std::slice::from_ref(&tree));
     let sets = || fs::read_dir(scene.path("repository/main/sets")).unwrap().count();
     // A tree that was changed a moment ago is stored again, to be sure.
     let settled = || {

@@ -97,7 +97,7 @@ fn every_kind_of_planted_secret_stops_a_plaintext_set() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(tree.join("ordinary.conf"), "listen = 80\n").unwrap();
         fs::write(&file, content).unwrap();
-        let mut options = scene.options(&[tree.clone()]);
+        let mut options = scene.options(std::slice::from_ref(&tree));
         options.recipients = Recipients::none();
         options.plaintext = true;
         let error = scene.try_back_up(&options).expect_err(what);
