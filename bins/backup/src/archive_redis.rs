@@ -2,7 +2,7 @@
 
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstay_backup_core::Class;
@@ -116,7 +116,7 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
         AttachTo::Primary => Attach::Primary,
         AttachTo::Named => Attach::Named,
     };
-    let mut options = options(ctx, args, &stream, spool)?;
+    let mut options = options(ctx, args, &stream, &spool)?;
     options.attach = attach;
     // A mistyped server makes no repository.
     let check = async {
@@ -159,7 +159,7 @@ async fn wait_for_repositories(
     Ok(Box::pin(receive_until(source, of, options, opening, &ctx.cancel)).await?)
 }
 
-fn options(ctx: &Context, args: &Args, stream: &StreamId, spool: PathBuf) -> Result<FollowOptions, Failure> {
+fn options(ctx: &Context, args: &Args, stream: &StreamId, spool: &Path) -> Result<FollowOptions, Failure> {
     let recipients = ctx.recipients()?;
     let mut source = ManifestSource::default();
     "redis".clone_into(&mut source.database);
@@ -172,7 +172,7 @@ fn options(ctx: &Context, args: &Args, stream: &StreamId, spool: PathBuf) -> Res
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let holder = format!("archive-redis of {stream} on {}, process {}", host.trim(), std::process::id());
     let lease = LeaseOptions::new(&holder).ttl(Duration::from_secs(args.lease));
-    let mut options = FollowOptions::new(&spool, set, lease);
+    let mut options = FollowOptions::new(spool, set, lease);
     options.spool_limit = args.spool_limit.bytes();
     options.cut.interval = Duration::from_millis(args.interval);
     options.base.every = Duration::from_secs(args.base_every.as_secs());
@@ -187,7 +187,7 @@ fn options(ctx: &Context, args: &Args, stream: &StreamId, spool: PathBuf) -> Res
 }
 
 /// What the archiver on this machine told last.
-fn status(ctx: &Context, stream: &StreamId, spool: &std::path::Path) -> Result<Exit, Failure> {
+fn status(ctx: &Context, stream: &StreamId, spool: &Path) -> Result<Exit, Failure> {
     match read_status(spool)? {
         Some(told) => {
             let told = Told::new(told, ctx.clock.now());

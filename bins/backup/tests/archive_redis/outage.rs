@@ -81,7 +81,8 @@ async fn a_spool_that_fills_raises_the_alarm_and_detaches_when_full() {
     });
     drop(archiver);
     let look = scene.look().await;
-    assert!(look.line.gaps.is_empty() && look.line.windows.len() == 1, "{:?}", look.line);
+    let line = look.line.unwrap();
+    assert_eq!((line.windows.len(), line.gaps.len()), (1, 0), "{line:?}");
     let mode = fs::metadata(scene.spool().join("lock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "nobody else reads the spool");
 }

@@ -150,6 +150,7 @@ async fn a_gap_is_named_by_offsets_and_healed_by_a_base_and_pruning_keeps_what_i
     let done = scene.json(prune, &rules);
     assert_eq!(done["streams"]["segments"], planned["unneeded"], "{done}");
     let look = scene.look().await;
-    assert_eq!((look.line.windows.len(), look.line.gaps.len()), (1, 0), "{:?}", look.line);
+    let line = look.line.unwrap();
+    assert_eq!((line.windows.len(), line.gaps.len()), (1, 0), "{line:?}");
     assert!(look.writes.contains_key(&2));
 }

@@ -56,7 +56,7 @@ fn collect(facts: &serde_json::Value, depth: usize, found: &mut Vec<BaseFacts>) 
             found.extend(BaseFacts::deserialize(facts));
         }
         serde_json::Value::Object(fields) => {
-            fields.values().for_each(|value| collect(value, depth + 1, found))
+            fields.values().for_each(|value| collect(value, depth + 1, found));
         }
         serde_json::Value::Array(values) => values.iter().for_each(|value| collect(value, depth + 1, found)),
         _ => {}

@@ -4,7 +4,7 @@ use backstay_backup_core::catalog::Catalog;
 
 use super::FollowError;
 use super::decide::go_on;
-use super::spool::{Contents, Snapshot};
+use super::spool::{Closed, Contents, Snapshot};
 use crate::Offset;
 use crate::archive::{Boundary, Position, StreamArchive, StreamSurvey, bases};
 use crate::resp::StreamState;
@@ -17,10 +17,15 @@ pub(super) struct Begin {
 
 /// What the spool says about where the stream goes on.
 pub(super) fn begin_from(contents: &Contents) -> Begin {
-    let last = contents.closed.last().or(contents.stored.last());
+    // What came before the stream began anew is of another time.
+    let is_of_now = |it: &&Closed| contents.begun.is_none_or(|begun| it.head.first_received >= begun.at);
+    let last = contents.closed.last().filter(is_of_now).or(contents.stored.last().filter(is_of_now));
     let boundary =
         last.and_then(|last| Some((last.name.replication_id, go_on(last.name.span, last.head.last)?)));
     let mut known = boundary.map(|(id, boundary)| (Position::new(id, boundary.offset), boundary.state));
+    if last.is_none() {
+        known = contents.begun.map(|begun| (begun.position, StreamState::default()));
+    }
     let is_newer = |snapshot: &&Snapshot| match known {
         Some((known, _)) => {
             let same = known.replication_id == snapshot.position.replication_id;

@@ -139,8 +139,8 @@ impl Follower {
         tell(endpoint, &meaning);
         self.shared.note(&meaning);
         let (stream, anew) = match answer {
-            Answer::Continue(stream) => (*stream, false),
-            Answer::Full(snapshot) => (self.receive_snapshot(*snapshot).await?, true),
+            Answer::Continue(stream) => (*stream, None),
+            Answer::Full(snapshot) => (self.receive_snapshot(*snapshot).await?, Some(Timestamp::now())),
         };
         let position = Position::new(stream.id(), stream.offset());
         let record = self.record(&meaning, position).map(Box::new);
@@ -222,13 +222,13 @@ async fn clock_skew(shard: &Shard) -> Option<i64> {
 fn tell(endpoint: &Endpoint, meaning: &Meaning) {
     match (meaning, meaning.loss()) {
         (_, Some(loss)) => {
-            tracing::error!(%endpoint, loss, "the archive has a gap; a new base heals it from here on")
+            tracing::error!(%endpoint, loss, "the archive has a gap; a new base heals it from here on");
         }
         (Meaning::Promotion { parent }, None) => {
             tracing::info!(%endpoint, %parent, "another server took over; the stream goes on");
         }
         (Meaning::Beginning { at }, None) => {
-            tracing::info!(%endpoint, %at, "following, from a first base on")
+            tracing::info!(%endpoint, %at, "following, from a first base on");
         }
         _ => tracing::info!(%endpoint, "following, from where it ended"),
     }

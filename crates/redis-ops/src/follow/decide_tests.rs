@@ -115,10 +115,7 @@ fn what_is_young_and_little_is_not_merged() {
     assert_eq!(merge(&[stored(0, 10), stored(10, 20)], late, &policy, false), Merge::Join(2));
     assert_eq!(merge(&[stored(0, 10)], late, &policy, false), Merge::Drop(1));
     // Behind a gap nothing is joined any more.
-    assert_eq!(
-        merge(&[stored(0, 10), stored(10, 20), stored(30, 40)], soon, &policy, false),
-        Merge::Join(2)
-    );
+    assert_eq!(merge(&[stored(0, 10), stored(10, 20), stored(30, 40)], soon, &policy, false), Merge::Join(2));
     assert_eq!(merge(&[stored(0, 9 << 20), stored(9 << 20, 10 << 20)], soon, &policy, false), Merge::Drop(1));
 }
 

@@ -78,7 +78,7 @@ async fn keep(lease: LeaseGroup, shared: &Shared, cancel: &CancellationToken) ->
         match tokio::time::timeout(RELEASE, lease.release()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(problem = describe(&error), "lease not released; it ends by itself")
+                tracing::warn!(problem = describe(&error), "lease not released; it ends by itself");
             }
             Err(_) => tracing::warn!("lease not released in time; it ends by itself"),
         }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::FollowError;
 use super::decide::{Cut, CutPolicy, OpenFacts, cut};
 use super::facts::Shared;
-use super::spool::{OpenFile, Spool};
+use super::spool::{Begun, OpenFile, Spool};
 use crate::archive::{Boundary, HistoryRecord, Level, Position, SegmentHead, SegmentName, Span};
 use crate::resp::{CommandScanner, StreamState};
 use crate::{Offset, ReplicationId};
@@ -40,8 +40,8 @@ pub(super) enum Piece {
         position: Position,
         /// What holds there.
         state: StreamState,
-        /// A snapshot came before.
-        anew: bool,
+        /// When it began anew, if a snapshot came before.
+        anew: Option<Timestamp>,
         /// What to record of the history, when it is a new one.
         record: Option<Box<HistoryRecord>>,
         /// How much later the server's clock is.
@@ -208,7 +208,7 @@ impl Segmenter {
         &mut self,
         position: Position,
         state: StreamState,
-        anew: bool,
+        anew: Option<Timestamp>,
         record: Option<Box<HistoryRecord>>,
     ) -> Result<(), FollowError> {
         // A snapshot that did not become whole.
@@ -219,16 +219,17 @@ impl Segmenter {
         self.shared.change(|facts| {
             facts.receiving_base = false;
             // One that broke off is not awaited any more.
-            facts.base_pending &= anew || pending;
+            facts.base_pending &= anew.is_some() || pending;
         });
         if let Some(record) = record {
             self.spool.keep_history(&record)?;
             self.shared.queue().histories.push_back(*record);
         }
         let Position { replication_id, offset } = position;
-        if anew {
+        if let Some(at) = anew {
             self.flush()?;
             self.forget();
+            self.spool.begun(&Begun { position, at })?;
             self.shared.change(|facts| {
                 facts.epoch += 1;
                 facts.last_write = offset;

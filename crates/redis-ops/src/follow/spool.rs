@@ -8,6 +8,7 @@
 //! <id>-<offset>.rdb.open     a snapshot being received
 //! <id>-<offset>.rdb          complete and synced; waits for the repositories
 //! <id>.history               where a history comes from; waits for the repositories
+//! begun.json                 where the stream began anew last, behind a snapshot
 //! lock                       held by the one process that works here
 //! status.json                what the archiver is doing, for whoever looks
 //! ```
@@ -32,6 +33,8 @@ use super::FollowError;
 use crate::archive::{Boundary, HistoryRecord, Level, Position, SegmentHead, SegmentName, Span};
 use crate::{Offset, ReplicationId};
 
+/// The file with the last beginning.
+const BEGUN: &str = "begun.json";
 /// Bytes of a file before its content.
 const HEAD: u64 = 1024;
 /// The number of this start of the machine.
@@ -75,6 +78,18 @@ pub(super) struct Contents {
     pub(super) histories: Vec<HistoryRecord>,
     /// The segment that was being received.
     pub(super) open: Option<OpenFile>,
+    /// Where the stream began anew last.
+    pub(super) begun: Option<Begun>,
+}
+
+/// A beginning behind a snapshot; what was received earlier is of another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Begun {
+    #[serde(flatten)]
+    pub(super) position: Position,
+    /// When, by the clock that segments tell.
+    pub(super) at: Timestamp,
 }
 
 /// What an open file says of itself.
@@ -159,6 +174,8 @@ impl Spool {
                 _ => {}
             }
         }
+        let begun = fs::read(self.folder.join(BEGUN)).ok();
+        contents.begun = begun.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let order = |closed: &Closed| (closed.head.first_received, closed.name.span.start);
         contents.closed.sort_by_key(order);
         contents.stored.sort_by_key(order);
@@ -281,6 +298,12 @@ impl Spool {
         fs::rename(open, &path).map_err(&failed)?;
         self.sync().map_err(&failed)?;
         Ok(Snapshot { position, path, bytes })
+    }
+
+    /// Notes that the stream begins anew. Blocks for two syncs.
+    pub(super) fn begun(&self, begun: &Begun) -> Result<(), FollowError> {
+        let bytes = serde_json::to_vec(begun).map_err(|error| self.failed("write")(error.into()))?;
+        self.write_whole(&self.folder.join(BEGUN), &bytes, true)
     }
 
     /// Keeps a record until the repositories have it. Blocks for two syncs.

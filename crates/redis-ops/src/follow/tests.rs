@@ -47,7 +47,7 @@ fn pieces(start: u64, bytes: &[u8], size: usize) -> Vec<Piece> {
     let mut pieces = vec![Piece::Stream {
         position: Position::new(id('a'), Offset(start)),
         state,
-        anew: true,
+        anew: Some(Timestamp::UNIX_EPOCH),
         record: None,
         clock_skew_millis: Some(5),
     }];
