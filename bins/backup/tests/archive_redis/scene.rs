@@ -265,7 +265,7 @@ fn write(port: u16, password: Option<&str>, last: u64, stop: &AtomicBool) -> u64
         }
         number = next;
         // Enough for several thousand writes a second, and room for the others on two processors.
-        if number % 64 == 0 {
+        if number.is_multiple_of(64) {
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -205,7 +205,7 @@ impl<'a> Parts<'a> {
         begin: &Begin,
         cancel: &'a CancellationToken,
     ) -> Result<(Self, Segmenter, Known), FollowError> {
-        let Contents { closed, stored, snapshots, histories, open } = contents;
+        let Contents { closed, stored, snapshots, histories, open, begun: _ } = contents;
         let pending = !snapshots.is_empty();
         let queue = Queue {
             closed: closed.into_iter().map(|closed| (0, closed)).collect(),
