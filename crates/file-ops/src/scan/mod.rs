@@ -1,7 +1,7 @@
 //! Finds secrets before they are stored without encryption.
 //!
-//! Two looks: at names that mean secrets whatever is in them ([`names`]), and at the content, with rules for the forms that
-//! keys and tokens have ([`rules`]). A finding names the file, the line and the rule, never the secret. What is surely no
+//! Two looks: at names that mean secrets whatever is in them (`names.rs`), and at the content, with rules for the forms that
+//! keys and tokens have (`rules.rs`). A finding names the file, the line and the rule, never the secret. What is surely no
 //! secret is allowed by its path.
 //!
 //! This is a net with meshes: it stops the common accident. What must not be read by others is encrypted.

@@ -1,6 +1,6 @@
 //! Undoes a FLUSHALL from another service: plan, restore, receipt. The server must be stopped.
 //!
-//! `cargo run -p backstay-examples --bin restore_redis -- ./backups /var/lib/redis /etc/redis/redis.conf`
+//! `cargo run -p backstay-examples --bin redis_to_moment -- ./backups /var/lib/redis /etc/redis/redis.conf`
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 use std::error::Error;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, folder, directory, configuration] = arguments.as_slice() else {
-        return Err("usage: restore_redis REPOSITORY DATA_DIRECTORY CONFIGURATION_FILE".into());
+        return Err("usage: redis_to_moment REPOSITORY DATA_DIRECTORY CONFIGURATION_FILE".into());
     };
     let store = Arc::new(LocalStore::open(folder.into())?);
     let repository = Repository::open("local", store).await?;
