@@ -161,6 +161,13 @@ fn uncertain(
     surveys: &[StreamSurvey],
     staying: &[Base],
 ) -> Option<String> {
+    // Of nothing nothing can go, and most stanzas are no Redis.
+    let nothing = |survey: &StreamSurvey| {
+        survey.is_empty() && survey.repositories.iter().all(|repository| repository.problem.is_none())
+    };
+    if surveys.iter().all(nothing) {
+        return None;
+    }
     let unread = catalog.unreachable.first().map(|(name, why)| (name.clone(), why.clone()));
     let unlisted = surveys
         .iter()
