@@ -59,4 +59,4 @@ setup-bench:
 	@scripts/setup.sh $(if $(filter logical redis,$(BENCH)),,$(if $(filter notify,$(BENCH)),--notify-peers,--pgbackrest $(WAL_RUS)))
 
 setup-tests:
-	@scripts/setup.sh --postgres 14 --postgres 17 --postgres 18 --redis --moto --sinks
+	@scripts/setup.sh --postgres 14 --postgres 16 --postgres 17 --postgres 18 --redis --moto --sinks
