@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use crate::scene::Scene;
 use crate::world::{connect, digest};
 
-/// A server that a restore started; it ends with the test.
+/// A server that a restore started; it ends with the test, at once: told kindly, it would want to save into a folder that is going.
 struct Started(PathBuf);
 
 impl Drop for Started {
     fn drop(&mut self) {
         if let Ok(pid) = std::fs::read_to_string(&self.0) {
-            let _ = std::process::Command::new("kill").arg(pid.trim()).status();
+            let _ = std::process::Command::new("kill").args(["-KILL", pid.trim()]).status();
         }
     }
 }
