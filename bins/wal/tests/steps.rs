@@ -190,7 +190,8 @@ fn fetching_is_killed_at_every_step() {
         |_, code| whole += u64::from(expect_whole(&stage, 3, code) && code.is_none()),
     );
     println!("{swept:?}, the file was there after {whole} of the kills");
-    assert!(whole > 0 && whole < swept.kills && swept.steps >= 4, "{whole} of {swept:?}");
+    // Written, and named; the server syncs what has this name.
+    assert!(whole > 0 && whole < swept.kills && swept.steps >= 2, "{whole} of {swept:?}");
 }
 
 #[test]
