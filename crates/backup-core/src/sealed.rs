@@ -15,7 +15,7 @@
 //!
 //! What may the digest at the end be? It lies in the object itself, so whoever can change the one can change the other,
 //! whatever the digest: against forgers there is only age. Against accidents 128 good bits suffice, and XXH3 costs a
-//! processor a tenth of what SHA-256 does. (Objects of sets are different: their digests lie in a manifest.)
+//! processor a fraction of what SHA-256 does. (Objects of sets are different: their digests lie in a manifest.)
 //!
 //! The digest in a seal only tells contents apart that became different by accident; what proves a content is the end, or
 //! age. So it is a fast one: SHA-256 of the XXH3-128 of the content and its length. Through the SHA-256 it tells nobody

@@ -3,10 +3,11 @@
 //! A file is written beside its place, under a lock, so that a call that a killed server left behind never writes into the
 //! file of the next one.
 //!
-//! Content and name are durable before this returns, but for the two names that PostgreSQL uses itself: whatever has them
-//! is removed before the server asks, so nobody would ever look at one that survived a crash; and what it got it renames
-//! with `durable_rename`, which syncs file and folder, before it reads the first record. To sync the same bytes twice
-//! would halve the speed of a recovery. Other callers (`pg_rewind`, people, scripts) get everything.
+//! Content and name are durable before this returns, with two exceptions that PostgreSQL sees to itself. The two names that
+//! it uses are not synced: whatever has them is removed before the server asks, and what it got it renames with
+//! `durable_rename`. Nor is the content of a segment under such a name: the server syncs it before it reads the first
+//! record, and to sync the same 16 MiB twice would cost a fifth of the speed. Histories, which it reads before it
+//! syncs them, and whatever other callers ask for (`pg_rewind`, people, scripts) are durable.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -53,7 +54,7 @@ impl Beside {
         let (temporary, opened) = (self.temporary.clone(), self.opened.clone());
         let target =
             OpenTarget::new(move || open(&temporary, &opened).map_err(|error| named(&temporary, &error)));
-        if is_taken_over(&self.path) { target.without_sync() } else { target }
+        if is_synced_by_server(&self.path) { target.without_sync() } else { target }
     }
 
     /// Gives it its name. Its content is durable already, if it has to be.
@@ -104,15 +105,20 @@ fn open(path: &Path, opened: &AtomicBool) -> io::Result<File> {
 /// was synced before.
 pub(super) fn publish(from: &Path, path: &Path, is_durable: bool) -> io::Result<()> {
     let is_taken_over = is_taken_over(path);
-    if !is_durable && !is_taken_over {
+    if !is_durable && !is_synced_by_server(path) {
         File::open(from)?.sync_all()?;
     }
     fs::rename(from, path)?;
     if is_taken_over { Ok(()) } else { File::open(folder_of(path))?.sync_all() }
 }
 
-/// Whether the server makes durable what it asked for under this name.
-pub(super) fn is_taken_over(path: &Path) -> bool {
+/// Whether the server makes the content durable before it reads it: of a segment; of a history only afterwards.
+pub(super) fn is_synced_by_server(path: &Path) -> bool {
+    path.file_name().is_some_and(|found| found == TAKEN_OVER[0])
+}
+
+/// Whether the server renames durably what it asked for under this name.
+fn is_taken_over(path: &Path) -> bool {
     TAKEN_OVER.iter().any(|name| path.file_name().is_some_and(|found| found == *name))
 }
 

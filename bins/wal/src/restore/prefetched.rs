@@ -125,7 +125,7 @@ impl Prefetched {
         if copied != self.prove(mark, &file)? {
             return Err(io::Error::other("it became shorter"));
         }
-        if !place::is_taken_over(path) {
+        if !place::is_synced_by_server(path) {
             output.sync_all()?;
         }
         beside.publish()?;
