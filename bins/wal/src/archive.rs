@@ -10,14 +10,18 @@ use std::path::{Path, PathBuf};
 
 use backstay_backup_core::config::{Config, Setting};
 use backstay_backup_core::manifest::Codec;
+use backstay_backup_core::replicas::Repositories;
+use backstay_backup_core::sealed::SealOptions;
 use backstay_backup_core::{Class, Error as CoreError};
 use backstay_cli::{Arguments, Context, Exit, Failure};
-use backstay_postgres_ops::wal::{SystemId, WalError, WalFile};
-use backstay_postgres_ops::wal_archive::{ClusterRegistry, PushReceipt, WalArchive, WalSource};
+use backstay_postgres_ops::wal::{SegmentHeader, SystemId, WalError, WalFile};
+use backstay_postgres_ops::wal_archive::{ClusterRegistry, PushReceipt, WalArchive, WalSource, prepare};
 use clap::Parser;
+use futures::future::join;
 use serde::Serialize;
 
 use crate::data_directory::DataDirectory;
+use crate::spool::Spool;
 use ahead::Ahead;
 
 /// Name and version in records.
@@ -128,14 +132,12 @@ async fn archive(ctx: &Context, args: &Args, path: &Path) -> Result<Exit, Failur
         },
         None => None,
     };
-    let opened = ctx.open_quorum().await?;
-    let registry = ClusterRegistry::new(opened.repositories.clone(), ctx.stanza().clone());
-    registered::ensure(&registry, system, header, ahead.as_ref().map(Ahead::spool)).await?;
-    let archive = WalArchive::new(opened.repositories, ctx.stanza().clone(), system)
-        .level(zstd_level(ctx))
-        .threads(THREADS)
-        .recipients(ctx.recipients()?);
-    let pushed = ctx.stoppable(archive.push_file(source)).await??;
+    let options = sealing(ctx)?;
+    // A distant store is asked whether this is its cluster while the file is compressed.
+    let asking = open_mine(ctx, system, header, ahead.as_ref().map(Ahead::spool));
+    let (repositories, prepared) = ctx.stoppable(join(asking, prepare(source, system, &options))).await?;
+    let archive = WalArchive::new(repositories?, ctx.stanza().clone(), system).sealed_with(options);
+    let pushed = ctx.stoppable(archive.push_prepared(prepared?)).await??;
     drop(claim);
     for (repository, problem) in &pushed.missing {
         tracing::warn!(repository, %name, problem, "not archived there");
@@ -144,6 +146,19 @@ async fn archive(ctx: &Context, args: &Args, path: &Path) -> Result<Exit, Failur
         ahead.start_helper();
     }
     ctx.print(&Archived::new(&pushed))
+}
+
+/// Opens the repositories, and makes sure that the stanza is this cluster's.
+async fn open_mine(
+    ctx: &Context,
+    system: SystemId,
+    header: Option<SegmentHeader>,
+    spool: Option<&Spool>,
+) -> Result<Repositories, Failure> {
+    let opened = ctx.open_quorum().await?;
+    let registry = ClusterRegistry::new(opened.repositories.clone(), ctx.stanza().clone());
+    registered::ensure(&registry, system, header, spool).await?;
+    Ok(opened.repositories)
 }
 
 /// Whether a helper had the segment archived in the end.
@@ -165,9 +180,10 @@ async fn register(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// WAL is always zstd; a level that was meant for something else is not taken.
-fn zstd_level(ctx: &Context) -> i32 {
+fn sealing(ctx: &Context) -> Result<SealOptions, Failure> {
     let compression = &ctx.config.compression;
-    compression.level.filter(|_| compression.codec == Codec::Zstd).unwrap_or(3)
+    let level = compression.level.filter(|_| compression.codec == Codec::Zstd).unwrap_or(3);
+    Ok(SealOptions::default().level(level).threads(THREADS).recipients(ctx.recipients()?))
 }
 
 fn name_of(path: &Path) -> Result<WalFile, Failure> {

@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use support::bucket::Bucket;
 use support::{Stage, eventually, segment, segment_name};
 
 #[test]
@@ -23,6 +24,20 @@ fn a_segment_is_archived_once_and_never_overwritten() {
         assert!(refused.stderr.contains("has another 000000010000000000000003"), "{refused:?}");
     }
     assert!(stage.is_archived(3, 7));
+}
+
+/// Each request of the three questions takes a round trip while the segment is compressed; only the last one adds to it.
+#[test]
+fn a_bucket_is_asked_three_questions_and_given_one_object() {
+    let bucket = Bucket::start();
+    let stage = bucket.stage();
+    stage.put(3, 7);
+    bucket.server.clear_access_log();
+    let path = stage.segment_path(3);
+    let pushed = stage.archive(&[path.to_str().unwrap(), "--no-look-ahead"]);
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    let asked: Vec<String> = bucket.server.access_log().into_iter().map(|record| record.operation).collect();
+    assert_eq!(asked, ["GetObject", "ListObjectsV2", "GetObject", "PutObject"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
 use super::ahead::{Ahead, LOCK, claim_of};
-use super::{THREADS, registered};
+use super::registered;
 use crate::claim::Claim;
 use crate::helper;
 use crate::mark::Mark;
@@ -41,10 +41,8 @@ pub(super) async fn run(ctx: &Context, path: &Path, system: Option<SystemId>) ->
     let registry = ClusterRegistry::new(opened.repositories.clone(), ctx.stanza().clone());
     registered::ensure(&registry, ahead.system(), None, Some(ahead.spool())).await?;
     let archive = WalArchive::new(opened.repositories, ctx.stanza().clone(), ahead.system())
-        .level(super::zstd_level(ctx))
-        .threads(THREADS)
-        .one_at_a_time()
-        .recipients(ctx.recipients()?);
+        .sealed_with(super::sealing(ctx)?)
+        .one_at_a_time();
     let wal = &ctx.config.wal;
     let limits = Limits { lead: count(wal.look_ahead), in_flight: count(wal.in_flight) };
     // Whoever started this helper archived its own segment.

@@ -37,7 +37,7 @@ pub use fetch::Fetched;
 pub use fetch_file::{FetchedFile, OpenTarget};
 pub use holdings::parse_key;
 pub use push::{PushReceipt, WalArchive};
-pub use push_file::WalSource;
+pub use push_file::{PreparedFile, WalSource, prepare};
 pub use registry::{ClusterIdentity, ClusterRecord, ClusterRegistry};
 pub use runs::{Run, Runs};
 pub use survey::{HistoryState, RepositoryWal, TimelineWal, WalSurvey, survey_stanza};

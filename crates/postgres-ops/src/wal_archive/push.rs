@@ -56,6 +56,13 @@ impl WalArchive {
         Self { repositories, stanza, system, sealing: SealOptions::default(), gate: None, is_expected: true }
     }
 
+    /// How what is pushed is compressed and encrypted, all at once.
+    #[must_use]
+    pub fn sealed_with(mut self, options: SealOptions) -> Self {
+        self.sealing = options;
+        self
+    }
+
     /// The zstd level of what is pushed.
     #[must_use]
     pub fn level(mut self, level: i32) -> Self {

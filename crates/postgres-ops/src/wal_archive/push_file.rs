@@ -15,11 +15,11 @@ use backstay_backup_core::store::{Attributes, StoreError};
 use backstay_backup_core::upload::{UploadOptions, Uploader};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::push::{MAX_TEXT, Outcome, blocking, check, refused};
 use super::{PushReceipt, WalArchive, WalArchiveError};
-use crate::wal::{HEADER_LENGTH, SegmentHeader, WalError, WalFile};
+use crate::wal::{HEADER_LENGTH, SegmentHeader, SystemId, WalError, WalFile};
 
 /// Longest file whose compressed form is kept in memory, in bytes.
 const ONE_PASS: u64 = 64 << 20;
@@ -77,6 +77,11 @@ impl WalSource {
         header.map(Some).map_err(|source| WalArchiveError::Content { file: self.name, source })
     }
 
+    /// Whether it is compressed on its way, in two passes.
+    fn is_large(&self) -> bool {
+        self.found.len() > ONE_PASS
+    }
+
     /// Whether nobody wrote to it since it was opened.
     fn is_unchanged(&self) -> io::Result<()> {
         let now = self.file.metadata()?;
@@ -86,6 +91,95 @@ impl WalSource {
         }
         Err(io::Error::other("the file changed while it was read"))
     }
+}
+
+/// A file that is ready to be stored: checked, and compressed unless it is a large one.
+#[derive(Debug)]
+pub struct PreparedFile {
+    name: WalFile,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// What is stored, and the turn to compress of whatever hardly compresses.
+    Sealed { seal: Seal, stored: Bytes, _turn: Option<OwnedSemaphorePermit> },
+    /// Compressed on its way to the repositories.
+    Large(WalSource),
+}
+
+/// Checks a file of the log of `system` and compresses it, for [`WalArchive::push_prepared`]. It needs no repository, so
+/// these may be opened meanwhile. Holds the compressed form of files up to 64 MiB.
+///
+/// # Errors
+/// The file is not what its name says, cannot be read, or changes while it is read.
+///
+/// # Cancel safety
+/// A dropped call leaves nothing behind; its thread ends when the file is compressed.
+pub async fn prepare(
+    source: WalSource,
+    system: SystemId,
+    options: &SealOptions,
+) -> Result<PreparedFile, WalArchiveError> {
+    prepare_in_turn(source, system, options, None).await
+}
+
+/// As [`prepare`], with a place among those that compress.
+async fn prepare_in_turn(
+    source: WalSource,
+    system: SystemId,
+    options: &SealOptions,
+    turn: Option<OwnedSemaphorePermit>,
+) -> Result<PreparedFile, WalArchiveError> {
+    let name = source.name;
+    let refuse = |source| WalArchiveError::Content { file: name, source };
+    let length = source.found.len();
+    match name {
+        WalFile::Segment(segment) | WalFile::Partial(segment) => {
+            let header = source.header()?.expect("segments have headers");
+            header.check(segment, length, system).map_err(refuse)?;
+        }
+        WalFile::History(_) | WalFile::Backup(..) if length > MAX_TEXT => {
+            return Err(refuse(WalError::NotWal { what: "it is not a short text" }));
+        }
+        WalFile::History(_) | WalFile::Backup(..) => {}
+    }
+    let form = if source.is_large() {
+        Form::Large(source)
+    } else {
+        sealed(source, system, options.clone(), turn).await?
+    };
+    Ok(PreparedFile { name, form })
+}
+
+/// Reads a file once: hashes and compresses it.
+async fn sealed(
+    source: WalSource,
+    system: SystemId,
+    options: SealOptions,
+    mut turn: Option<OwnedSemaphorePermit>,
+) -> Result<Form, WalArchiveError> {
+    let name = source.name;
+    let is_text = matches!(name, WalFile::History(_) | WalFile::Backup(..));
+    let sealed = blocking(name, move || {
+        let mut reader = FromStart::of(&source);
+        let mut text = Vec::new();
+        let sealed = if is_text {
+            reader.read_to_end(&mut text)?;
+            seal_from(&text[..], &options)?
+        } else {
+            // What hardly compresses is stored before the next one is compressed: two at once are too much memory.
+            let at_end = |stored| drop(turn.take_if(|_| stored <= LIGHT));
+            seal_from_then(&mut reader, &options, at_end)?
+        };
+        source.is_unchanged()?;
+        Ok((sealed, text, turn))
+    });
+    let ((seal, stored), text, turn) = sealed.await?;
+    if is_text {
+        check(name, &text, system).map_err(|source| WalArchiveError::Content { file: name, source })?;
+    }
+    Ok(Form::Sealed { seal, stored, _turn: turn })
 }
 
 impl WalArchive {
@@ -98,46 +192,24 @@ impl WalArchive {
     /// # Cancel safety
     /// As [`WalArchive::push`].
     pub async fn push_file(&self, source: WalSource) -> Result<PushReceipt, WalArchiveError> {
-        let name = source.name;
-        let refuse = |source| WalArchiveError::Content { file: name, source };
-        let length = source.found.len();
-        match name {
-            WalFile::Segment(segment) | WalFile::Partial(segment) => {
-                let header = source.header()?.expect("segments have headers");
-                header.check(segment, length, self.system()).map_err(refuse)?;
-            }
-            WalFile::History(_) | WalFile::Backup(..) if length > MAX_TEXT => {
-                return Err(refuse(WalError::NotWal { what: "it is not a short text" }));
-            }
-            WalFile::History(_) | WalFile::Backup(..) => {}
-        }
-        if length > ONE_PASS { self.push_large(source).await } else { self.push_small(source).await }
+        let turn = if source.is_large() { None } else { self.turn().await };
+        let prepared = prepare_in_turn(source, self.system(), self.sealing(), turn).await?;
+        self.push_prepared(prepared).await
     }
 
-    async fn push_small(&self, source: WalSource) -> Result<PushReceipt, WalArchiveError> {
-        let (name, options) = (source.name, self.sealing().clone());
-        let is_text = matches!(name, WalFile::History(_) | WalFile::Backup(..));
-        let mut turn = self.turn().await;
-        let sealed = blocking(name, move || {
-            let mut reader = FromStart::of(&source);
-            let mut text = Vec::new();
-            let sealed = if is_text {
-                reader.read_to_end(&mut text)?;
-                seal_from(&text[..], &options)?
-            } else {
-                // What hardly compresses is stored before the next one is compressed: two at once are too much memory.
-                let at_end = |stored| drop(turn.take_if(|_| stored <= LIGHT));
-                seal_from_then(&mut reader, &options, at_end)?
-            };
-            source.is_unchanged()?;
-            Ok((sealed, text, turn))
-        });
-        let ((seal, stored), text, _turn) = sealed.await?;
-        if is_text {
-            let refuse = |source| WalArchiveError::Content { file: name, source };
-            check(name, &text, self.system()).map_err(refuse)?;
+    /// Archives a file that was prepared for this system, with the options of this archive.
+    ///
+    /// # Errors
+    /// As [`WalArchive::push_file`].
+    ///
+    /// # Cancel safety
+    /// As [`WalArchive::push`].
+    pub async fn push_prepared(&self, file: PreparedFile) -> Result<PushReceipt, WalArchiveError> {
+        let name = file.name;
+        match file.form {
+            Form::Sealed { seal, stored, _turn } => self.store(name, seal, stored).await,
+            Form::Large(source) => self.push_large(source).await,
         }
-        self.store(name, seal, stored).await
     }
 
     async fn push_large(&self, source: WalSource) -> Result<PushReceipt, WalArchiveError> {

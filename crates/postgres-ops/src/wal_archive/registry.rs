@@ -69,6 +69,21 @@ pub struct ClusterRecord {
     pub unknown: Map<String, Value>,
 }
 
+/// The newest registration, and who has it.
+struct Current {
+    record: Option<ClusterRecord>,
+    /// Names of the repositories that were seen to have it.
+    holders: Vec<String>,
+}
+
+impl Current {
+    fn new(record: Option<ClusterRecord>, numbers: Vec<(&str, u32)>) -> Self {
+        let newest = record.as_ref().map(|record| record.number);
+        let holders = numbers.into_iter().filter(|(_, number)| Some(*number) == newest);
+        Self { holders: holders.map(|(name, _)| name.to_owned()).collect(), record }
+    }
+}
+
 /// The registrations of one stanza.
 #[derive(Clone, Debug)]
 pub struct ClusterRegistry {
@@ -115,7 +130,8 @@ impl ClusterRegistry {
         cluster: ClusterIdentity,
         tool: &str,
     ) -> Result<ClusterRecord, WalArchiveError> {
-        let record = match self.current().await? {
+        let current = self.current().await?;
+        let record = match current.record {
             Some(record) if record.system_identifier == cluster.system => record,
             Some(record) => {
                 let (stanza, registered) = (self.stanza.clone(), record.system_identifier);
@@ -123,7 +139,7 @@ impl ClusterRegistry {
             }
             None => self.record(1, cluster, tool),
         };
-        self.create(record).await
+        self.create(record, &current.holders).await
     }
 
     /// Makes sure that the stanza is not another cluster's, and registers nothing.
@@ -131,7 +147,7 @@ impl ClusterRegistry {
     /// # Errors
     /// As [`ClusterRegistry::ensure`].
     pub async fn check(&self, system: SystemId) -> Result<(), WalArchiveError> {
-        match self.current().await? {
+        match self.current().await?.record {
             Some(record) if record.system_identifier != system => {
                 let (stanza, registered) = (self.stanza.clone(), record.system_identifier);
                 Err(WalArchiveError::OtherCluster { stanza, registered, found: system })
@@ -154,27 +170,29 @@ impl ClusterRegistry {
         tool: &str,
     ) -> Result<ClusterRecord, WalArchiveError> {
         let number = match self.current().await {
-            Ok(Some(record)) if record.system_identifier == cluster.system => {
-                return self.create(record).await;
+            Ok(Current { record: Some(record), holders }) if record.system_identifier == cluster.system => {
+                return self.create(record, &holders).await;
             }
-            Ok(record) => record.map_or(1, |record| record.number + 1),
+            Ok(current) => current.record.map_or(1, |record| record.number + 1),
             // A new record above both settles it.
             Err(WalArchiveError::Disputed { .. }) => self.highest().await? + 1,
             Err(error) => return Err(error),
         };
-        self.create(self.record(number, cluster, tool)).await
+        self.create(self.record(number, cluster, tool), &[]).await
     }
 
     /// The newest registration, of those repositories that answer, which must be a quorum.
-    async fn current(&self) -> Result<Option<ClusterRecord>, WalArchiveError> {
+    async fn current(&self) -> Result<Current, WalArchiveError> {
         let members = self.repositories.members();
         let answers = join_all(members.iter().map(|repository| self.newest(repository))).await;
         let mut found: Option<ClusterRecord> = None;
+        let mut numbers = Vec::new();
         let (mut answered, mut problem) = (0, None);
         for (repository, answer) in members.iter().zip(answers) {
             match answer {
                 Ok(record) => {
                     answered += 1;
+                    numbers.extend(record.as_ref().map(|record| (repository.name(), record.number)));
                     match (&found, record) {
                         (Some(known), Some(record)) if known.number == record.number => {
                             self.agree(known, &record)?;
@@ -192,7 +210,7 @@ impl ClusterRegistry {
         }
         match problem {
             Some(problem) if answered < self.repositories.quorum() => Err(problem),
-            _ => Ok(found),
+            _ => Ok(Current::new(found, numbers)),
         }
     }
 
@@ -239,14 +257,22 @@ impl ClusterRegistry {
         Ok(record)
     }
 
-    /// Puts a record into every repository that does not have it.
-    async fn create(&self, record: ClusterRecord) -> Result<ClusterRecord, WalArchiveError> {
+    /// Puts a record into every repository but its holders, unless it is there.
+    async fn create(
+        &self,
+        record: ClusterRecord,
+        holders: &[String],
+    ) -> Result<ClusterRecord, WalArchiveError> {
         let body = seal(&record).map_err(|error| CoreError::Internal { what: error.to_string() })?;
         let body = Bytes::from(body);
-        let members = self.repositories.members();
-        let puts = members.iter().map(|repository| self.create_in(repository, &record, body.clone()));
-        let (mut reached, mut problem) = (0, None);
-        for (repository, outcome) in members.iter().zip(join_all(puts).await) {
+        let (held, others): (Vec<_>, Vec<_>) = self
+            .repositories
+            .members()
+            .iter()
+            .partition(|member| holders.iter().any(|name| name == member.name()));
+        let puts = others.iter().map(|repository| self.create_in(repository, &record, body.clone()));
+        let (mut reached, mut problem) = (held.len(), None);
+        for (repository, outcome) in others.iter().zip(join_all(puts).await) {
             match outcome {
                 Ok(()) => reached += 1,
                 Err(WalArchiveError::Repository(error)) => {
