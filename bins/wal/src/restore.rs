@@ -186,6 +186,9 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
     let beside = Beside::of(&args.path);
     // A helper that lives and did not fetch it has most likely come to the end of the log.
     let is_expected = !prefetched.as_ref().is_some_and(Prefetched::has_helper);
+    if let (Some(prefetched), Some(_)) = (&prefetched, &claim) {
+        prefetched.begin();
+    }
     let wanted = Wanted { file, system, target: beside.target(), is_expected };
     let fetched = match ctx.stoppable(patiently(ctx, asks_again, &wanted)).await? {
         Ok(Some(fetched)) => fetched,

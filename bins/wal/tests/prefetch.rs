@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use backstay_testkit::s3::{Effect, FaultRule};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process};
+use support::bucket::Bucket;
 use support::{MIB, Stage, eventually, incompressible, rounds, segment, segment_name};
 
 /// A stage with segments from 3 on archived, that fetches four ahead.
@@ -77,6 +79,28 @@ fn is_given(stage: &Stage, number: u64) {
     let ended = stage.restore(&segment_name(number), &[]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(fs::read(target(stage)).unwrap(), segment(1, number, 7), "{number}");
+}
+
+/// When a recovery begins nobody has looked ahead; the first call then does not fetch alone.
+#[test]
+fn the_second_segment_is_asked_for_while_the_first_is_on_its_way() {
+    let bucket = Bucket::start();
+    let stage = bucket.stage();
+    for number in 3..5 {
+        stage.put(number, 7);
+        assert_eq!(stage.archive(&[&format!("pg_wal/{}", segment_name(number)), "--no-look-ahead"]).code, 0);
+    }
+    let slow =
+        FaultRule::on("GetObject", Effect::Delay(Duration::from_secs(3))).key_contains(segment_name(3));
+    bucket.server.faults().add(slow);
+    bucket.server.clear_access_log();
+    is_given(&stage, 3);
+    let log = bucket.server.access_log();
+    let is_of = |number| {
+        log.iter().any(|record| record.key.as_ref().is_some_and(|key| key.contains(&segment_name(number))))
+    };
+    assert!(is_of(3) && is_of(4), "{log:?}");
+    is_given(&stage, 4);
 }
 
 #[test]

@@ -28,6 +28,10 @@ pub(super) const LOCK: &str = "lock";
 const AT: &str = "at";
 /// How often a call looks whether the helper is done with its segment.
 const LOOK: Duration = Duration::from_millis(1);
+/// How many looks there are to one whether somebody is still at it, which costs more.
+const LOOKS: u32 = 8;
+/// What a segment takes if nobody knows better yet. It only says how far ahead the first looks go.
+const USUAL_SIZE: u64 = 16 << 20;
 /// How long a helper has to notice what the server asks for.
 const NOTICE: Duration = Duration::from_millis(30);
 
@@ -58,23 +62,29 @@ impl Prefetched {
     /// Puts the segment where the server wants it, if it was fetched ahead; waits for a helper that fetches it.
     pub(super) fn take(&self, path: &Path, patience: Duration) -> bool {
         let begin = Instant::now();
-        loop {
-            if let Some(length) = self.hand_over(path) {
-                self.taken(length);
+        for look in 0u32.. {
+            if self.is_handed_over(path) {
                 return true;
             }
             let waited = begin.elapsed();
-            let claimed = Claim::is_held(&claim_of(&self.spool, self.segment));
-            let helper = self.has_helper();
-            if waited > patience || !helper || !claimed && waited > NOTICE {
-                // It may have come between the two looks.
-                return self.hand_over(path).is_some_and(|length| {
-                    self.taken(length);
-                    true
-                });
+            if look % LOOKS == 0 && !self.is_awaited(waited, patience) {
+                break;
             }
             std::thread::sleep(LOOK);
         }
+        // It may have come between the two looks.
+        self.is_handed_over(path)
+    }
+
+    /// Whether somebody will have the segment soon.
+    fn is_awaited(&self, waited: Duration, patience: Duration) -> bool {
+        let claimed = Claim::is_held(&claim_of(&self.spool, self.segment));
+        waited <= patience && self.has_helper() && (claimed || waited <= NOTICE)
+    }
+
+    /// Whether the segment was there, and is in its place now.
+    fn is_handed_over(&self, path: &Path) -> bool {
+        self.hand_over(path).inspect(|length| self.taken(*length)).is_some()
     }
 
     /// Length of the segment that is now in its place; `None` when there is none that is good.
@@ -141,6 +151,14 @@ impl Prefetched {
     /// Tells others that this call fetches the segment.
     pub(super) fn claim(&self) -> Option<Claim> {
         Claim::take(&claim_of(&self.spool, self.segment)).ok().flatten()
+    }
+
+    /// Has the segments behind this one fetched while this call fetches it itself: when a recovery begins, nobody has
+    /// looked ahead yet. A call that fails leaves a note, so that the next one does not begin anew.
+    pub(super) fn begin(&self) {
+        if at(&self.spool).is_none() {
+            self.taken(USUAL_SIZE);
+        }
     }
 
     /// Notes that the server has the segment, and sees to it that somebody fetches the next.
