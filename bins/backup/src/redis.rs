@@ -1,5 +1,6 @@
 //! `backup-redis`: arguments, and the report of what was backed up.
 
+pub mod custodian;
 mod report;
 
 use std::path::PathBuf;
@@ -130,7 +131,12 @@ fn options(ctx: &Context, args: &Args) -> Result<SnapshotOptions, Failure> {
     };
     options.rdb_file.clone_from(&args.rdb_file);
     options.save_patience = Duration::from_secs(args.save_timeout);
-    options.tune = args.tune_server;
+    if args.tune_server {
+        if options.via != Via::Psync {
+            return Err(Failure::usage("--tune-server is for snapshots as a replica, not for --via bgsave"));
+        }
+        options.tune = Some(custodian::of_this_program()?);
+    }
     options.jobs = usize::from(args.jobs);
     options.annotations = args.annotation.iter().cloned().collect();
     options.recipients = ctx.recipients()?;

@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use backstay_backup_core::secret::Secret;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The port of a Redis that says nothing else.
 const REDIS_PORT: u16 = 6379;
 
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Address {
     /// Host name or address; a text that begins with `/` is the path of a Unix socket.
     pub host: String,
@@ -95,7 +95,7 @@ impl Login {
 }
 
 /// How a connection is encrypted. The server's certificate is always checked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Tls {
     /// File of certificates to trust instead of the system's.

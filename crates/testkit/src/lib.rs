@@ -46,7 +46,7 @@ pub use guard::ProcessGuard;
 pub use http_sink::{Answer, HttpSink, Received};
 pub use ports::PortLease;
 pub use postgres::{PostgresInstall, PostgresOptions, StopMode, TestPostgres};
-pub use redis::{RedisOptions, TestRedis};
+pub use redis::{RedisOptions, RedisProgram, TestRedis};
 pub use sample::{EVERYTHING_SQL, SAMPLE_SQL, SampleSize, load_everything, load_sample};
 pub use scratch::ScratchDir;
 pub use smtp::{Mail, SmtpSink};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::cache;
 use crate::guard::{ProcessGuard, Signal, tail};
 use crate::ports::{PortLease, random_word};
 use crate::postgres::run;
@@ -28,6 +29,74 @@ pub struct RedisOptions {
     pub settings: Vec<(String, String)>,
     /// Whether clients must give a password; they must by default.
     pub password: bool,
+}
+
+/// A server program, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RedisProgram {
+    /// `redis-7.0.15`, `valkey-9.1.2`.
+    pub name: String,
+    /// The program; its client lies beside it.
+    pub path: PathBuf,
+    /// Its first number.
+    pub major: u32,
+}
+
+impl RedisProgram {
+    /// Whether it is Valkey.
+    #[must_use]
+    pub fn is_valkey(&self) -> bool {
+        self.name.starts_with("valkey")
+    }
+
+    /// Whether fields of hashes can expire there.
+    #[must_use]
+    pub fn has_field_expiries(&self) -> bool {
+        self.major >= if self.is_valkey() { 9 } else { 8 }
+    }
+
+    /// Options that start it.
+    #[must_use]
+    pub fn options(&self) -> RedisOptions {
+        RedisOptions::default().program(&self.path)
+    }
+
+    fn at(path: PathBuf) -> Result<Self> {
+        let words = run(Command::new(&path).arg("--version"))?;
+        let version = words.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or_default();
+        let product = if words.starts_with("Valkey") { "valkey" } else { "redis" };
+        let major = version.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        Ok(Self { name: format!("{product}-{version}"), path, major })
+    }
+
+    /// Every server that the tests are run with: the distribution's, and those that `scripts/setup.sh --redis` fetched.
+    ///
+    /// # Errors
+    /// When one of the kinds is missing: a Redis before 7, the distribution's, a newer one, a Valkey.
+    pub fn all() -> Result<Vec<Self>> {
+        let mut found = vec![Self::at(PathBuf::from("/usr/bin/redis-server"))?];
+        for folder in cache::candidates().into_iter().flat_map(|cache| [cache.join("redis-old"), cache.join("redis")]) {
+            let Ok(copies) = fs::read_dir(folder) else { continue };
+            let programs = copies.flatten().map(|copy| copy.path().join("bin/redis-server"));
+            for program in programs.filter(|program| program.is_file()) {
+                found.push(Self::at(program)?);
+            }
+        }
+        found.sort();
+        found.dedup_by(|one, other| one.name == other.name);
+        let kinds: [(&str, fn(&Self) -> bool); 3] = [
+            ("a Redis before version 7", |it| !it.is_valkey() && it.major < 7),
+            ("a Redis of version 8 or newer", |it| !it.is_valkey() && it.major >= 8),
+            ("a Valkey of version 8 or newer", |it| it.is_valkey() && it.major >= 8),
+        ];
+        match kinds.iter().find(|(_, is)| !found.iter().any(is)) {
+            None => Ok(found),
+            Some((what, _)) => {
+                let (what, command) = ((*what).to_owned(), "scripts/setup.sh --redis".to_owned());
+                Err(Error::NotInstalled { what, command })
+            }
+        }
+    }
 }
 
 impl Default for RedisOptions {

@@ -17,6 +17,8 @@ const ATTACHING: &str = "attaching";
 const ANY_VERSION: &[u8] = b"255.255.255";
 /// Rules of the access list for a user that may ask what is asked here.
 const QUESTIONS: &str = "+info +time +config|get +acl|list +module|list +cluster|nodes";
+/// Rules for a user that may change settings.
+const CHANGES: &str = "+config|get +config|set";
 
 /// What the server offers.
 #[derive(Debug)]
@@ -41,12 +43,50 @@ pub async fn connect(
     position: Position,
     options: &PsyncOptions,
 ) -> Result<Answer, Error> {
+    introduced(endpoint, options).await?.ask(position).await?.answer().await
+}
+
+/// The first half of [`connect`]: the server knows whom it talks to, and was asked for nothing.
+pub(crate) async fn introduced<'a>(
+    endpoint: &'a Endpoint,
+    options: &'a PsyncOptions,
+) -> Result<Introduced<'a>, Error> {
     let mut wire = greeted(endpoint, options.answer).await?;
-    let mut talk = Talk { wire: &mut wire, endpoint };
-    talk.introduce(options).await?;
-    let line = talk.attach(position, options).await?;
-    wire.silence = options.silence;
-    understand(wire, &line, position, options).await
+    Talk { wire: &mut wire, endpoint }.introduce(options).await?;
+    Ok(Introduced { wire, endpoint, options })
+}
+
+/// A connection of a replica that has not asked yet.
+pub(crate) struct Introduced<'a> {
+    wire: Wire,
+    endpoint: &'a Endpoint,
+    options: &'a PsyncOptions,
+}
+
+impl<'a> Introduced<'a> {
+    /// Asks for a snapshot, or for the stream from there. Once this returns a snapshot is being written, with the
+    /// settings that the server had by then, but need not have begun to come.
+    pub(crate) async fn ask(mut self, position: Position) -> Result<Asked<'a>, Error> {
+        let mut talk = Talk { wire: &mut self.wire, endpoint: self.endpoint };
+        let line = talk.attach(position, self.options).await?;
+        self.wire.silence = self.options.silence;
+        Ok(Asked { wire: self.wire, line, position, options: self.options })
+    }
+}
+
+/// A connection on which the server has said what it will do.
+pub(crate) struct Asked<'a> {
+    wire: Wire,
+    line: String,
+    position: Position,
+    options: &'a PsyncOptions,
+}
+
+impl Asked<'_> {
+    /// Waits until it does.
+    pub(crate) async fn answer(self) -> Result<Answer, Error> {
+        understand(self.wire, &self.line, self.position, self.options).await
+    }
 }
 
 /// A connection to a server that is a Redis and let us in.
@@ -153,8 +193,11 @@ pub(crate) fn refusal(endpoint: &Endpoint, command: &'static str, line: &str) ->
         "WRONGPASS" | "NOAUTH" => Error::Login { address, user, words },
         "ERR" if command == "log in" => Error::Login { address, user, words },
         "NOPERM" => {
-            let replicates = matches!(command, "PSYNC" | "REPLCONF" | "PING");
-            let rules = if replicates { RULES } else { QUESTIONS };
+            let rules = match command {
+                "PSYNC" | "REPLCONF" | "PING" => RULES,
+                "CONFIG SET" => CHANGES,
+                _ => QUESTIONS,
+            };
             Error::Denied { address, user, command, words, rules }
         }
         "LOADING" | "NOMASTERLINK" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" => {

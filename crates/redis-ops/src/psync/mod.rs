@@ -23,7 +23,7 @@ mod snapshot;
 mod wire;
 
 pub use handshake::{Answer, connect};
-pub(crate) use handshake::{greeted, refusal};
+pub(crate) use handshake::{greeted, introduced, refusal};
 pub use options::{Position, PsyncOptions, RULES};
 pub use replication::{Acknowledger, Chunk, Replication};
 pub use snapshot::FullSync;

@@ -13,6 +13,7 @@
 //! A cluster has one moment for each shard, not one for all; each is in the facts.
 
 mod capture;
+mod custodian;
 mod facts;
 mod options;
 mod plan;
@@ -21,6 +22,7 @@ mod run;
 mod save;
 mod tune;
 
+pub use custodian::{Custodian, keep_settings};
 pub use facts::{RedisFacts, ShardFacts};
 pub use options::{SnapshotOptions, Via};
 pub use plan::{ShardPlan, SnapshotPlan, plan_snapshot};

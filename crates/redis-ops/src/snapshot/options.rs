@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::psync::PsyncOptions;
 use crate::server::Attach;
 
+use super::custodian::Custodian;
+
 /// How the data is got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,8 +43,9 @@ pub struct SnapshotOptions {
     pub rdb_file: Option<PathBuf>,
     /// Longest wait for a `BGSAVE`.
     pub save_patience: Duration,
-    /// Turn the server's own compression and its wait for more replicas off while it begins the snapshot, and back on.
-    pub tune: bool,
+    /// Turn the server's own compression and its wait for more replicas off while it begins the snapshot; that process
+    /// turns them back on. For [`Via::Psync`] only.
+    pub tune: Option<Custodian>,
     /// How patient the replica is.
     pub psync: PsyncOptions,
     /// Compression.
@@ -70,7 +73,7 @@ impl SnapshotOptions {
             jobs: 1,
             rdb_file: None,
             save_patience: Duration::from_secs(3600),
-            tune: false,
+            tune: None,
             psync: PsyncOptions::default().snapshot_only(),
             codec: Codec::Zstd,
             data_path: DataPath::default(),

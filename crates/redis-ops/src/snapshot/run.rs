@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::position::{Offset, ReplicationId};
-use crate::psync::{Answer, FullSync, Position, connect};
+use crate::psync::{Answer, FullSync, Position, introduced};
 use crate::rdb::RdbFacts;
 use crate::server::{Server, Shard, Topology, TopologyKind, find_shards};
 use crate::source::Source;
@@ -214,17 +214,29 @@ impl Job<'_> {
         server: Option<&mut Server>,
         warnings: &mut Vec<String>,
     ) -> Result<FullSync, Error> {
-        let attaching = connect(&shard.endpoint, Position::New, &self.options.psync);
-        let answer = match server {
-            Some(server) if self.options.tune => {
-                let tuned = tune(server).await?;
-                let answer = attaching.await;
-                warnings.extend(tuned.put_back(server).await);
-                answer?
+        let introduced = introduced(&shard.endpoint, &self.options.psync).await?;
+        let asked = match &self.options.tune {
+            None => introduced.ask(Position::New).await?,
+            Some(custodian) => {
+                let mut own;
+                let server = match server {
+                    Some(server) => server,
+                    None => {
+                        own = Server::connect(&shard.endpoint).await?;
+                        &mut own
+                    }
+                };
+                let tuned = tune(server, custodian).await?;
+                let asked = introduced.ask(Position::New).await;
+                let problems = tuned.put_back(server).await;
+                if asked.is_err() {
+                    problems.iter().for_each(|problem| tracing::error!("{problem}"));
+                }
+                warnings.extend(problems);
+                asked?
             }
-            _ => attaching.await?,
         };
-        match answer {
+        match asked.answer().await? {
             Answer::Full(full) => Ok(*full),
             Answer::Continue(_) => Err(Error::Protocol {
                 address: shard.endpoint.address.clone(),

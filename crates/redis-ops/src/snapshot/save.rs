@@ -85,8 +85,7 @@ pub(super) async fn save(
     wait_for_others(server, &address, deadline).await?;
     let before = state(server).await?;
     let asked_at = server.time().await?;
-    ask(server, &address, deadline).await?;
-    let mut seen_running = false;
+    let mut seen_running = ask(server, &address, deadline).await?;
     loop {
         let now = state(server).await?;
         seen_running |= now.in_progress;
@@ -125,17 +124,19 @@ async fn wait_for_others(server: &mut Server, address: &Address, deadline: Insta
     Ok(())
 }
 
-async fn ask(server: &mut Server, address: &Address, deadline: Instant) -> Result<(), Error> {
+/// Whether it runs already; else it is to run.
+async fn ask(server: &mut Server, address: &Address, deadline: Instant) -> Result<bool, Error> {
     loop {
         match server.ask(&["BGSAVE"], "BGSAVE").await {
-            Ok(_) => return Ok(()),
+            // The server forks before it answers. A small one may be done before it is looked at.
+            Ok(_) => return Ok(true),
             Err(Error::Refused { words, .. }) if words.contains("already in progress") => {
                 pause(address, deadline).await?;
             }
             // While the append-only file is rewritten a save can only be put behind it.
             Err(Error::Refused { words, .. }) if words.contains("child") || words.contains("AOF") => {
                 server.ask(&["BGSAVE", "SCHEDULE"], "BGSAVE").await?;
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => return Err(error),
         }
