@@ -29,6 +29,8 @@ pub struct RedisOptions {
     pub settings: Vec<(String, String)>,
     /// Whether clients must give a password; they must by default.
     pub password: bool,
+    /// The password; a random one without it.
+    given: Option<String>,
 }
 
 /// A server program, and what it is.
@@ -101,7 +103,7 @@ impl RedisProgram {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { program: PathBuf::from("/usr/bin/redis-server"), settings: vec![], password: true }
+        Self { program: PathBuf::from("/usr/bin/redis-server"), settings: vec![], password: true, given: None }
     }
 }
 
@@ -117,6 +119,13 @@ impl RedisOptions {
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Takes the password of another server, so that both can follow each other.
+    #[must_use]
+    pub fn password_of(mut self, password: &str) -> Self {
+        self.given = Some(password.to_owned());
         self
     }
 
@@ -171,7 +180,10 @@ impl TestRedis {
         let scratch = ScratchDir::create("redis", account.as_ref())?;
         scratch.subdirectory("data", account.as_ref())?;
         let port = PortLease::reserve()?;
-        let password = options.password.then(random_word).transpose()?;
+        let password = match &options.given {
+            Some(given) => Some(given.clone()),
+            None => options.password.then(random_word).transpose()?,
+        };
         let program = options.program.clone();
         let mut redis = Self { server: None, scratch, port, account, program, password };
         redis.write_configuration(options)?;

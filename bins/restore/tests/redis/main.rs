@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 #![expect(clippy::print_stdout, reason = "what was swept is worth a line")]
 
+mod cluster;
 mod kills;
 #[path = "../../../../crates/redis-ops/tests/restore/recorder.rs"]
 mod recorder;
@@ -9,6 +10,7 @@ mod scene;
 #[path = "../../../wal/tests/support/steps.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod steps;
+mod versions;
 mod whole_way;
 #[path = "../../../../crates/redis-ops/tests/restore/world.rs"]
 #[allow(dead_code)]

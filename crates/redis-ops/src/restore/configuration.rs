@@ -30,6 +30,8 @@ pub struct ServerConfiguration {
     pub append_file: String,
     /// Name of the snapshot.
     pub snapshot_file: String,
+    /// Name of the file in which a node of a cluster keeps what it serves.
+    pub cluster_file: String,
     /// Whether it takes snapshots by itself, also when it stops.
     pub save_points: bool,
     /// Where this is known from.
@@ -46,6 +48,7 @@ impl ServerConfiguration {
             append_directory: "appendonlydir".to_owned(),
             append_file: "appendonly.aof".to_owned(),
             snapshot_file: "dump.rdb".to_owned(),
+            cluster_file: "nodes.conf".to_owned(),
             save_points: true,
             origin: origin.to_owned(),
         }
@@ -79,6 +82,7 @@ impl ServerConfiguration {
             ("appenddirname", &mut self.append_directory),
             ("appendfilename", &mut self.append_file),
             ("dbfilename", &mut self.snapshot_file),
+            ("cluster-config-file", &mut self.cluster_file),
         ] {
             let Some(value) = get(name) else { continue };
             if !is_plain_name(value) {

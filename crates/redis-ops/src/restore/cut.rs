@@ -143,7 +143,7 @@ impl<W: Write> StreamCutter<W> {
             let end = usize::try_from(command.end.since(begin)).unwrap_or(usize::MAX).min(bytes.len());
             output.hold(&bytes[at..end]);
             at = end;
-            if command.is_filler() {
+            if command.is_filler() && !output.is_begun {
                 output.leave_out();
             } else {
                 output.end_command(command.before.database);
@@ -185,7 +185,7 @@ impl<W: Write> Output<W> {
     }
 
     fn leave_out(&mut self) {
-        // A filler is a few bytes long, so none of it was passed on.
+        // One that is so long that a part of it was passed on stays: it changes nothing.
         self.held.clear();
     }
 

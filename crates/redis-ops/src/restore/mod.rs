@@ -24,6 +24,7 @@ mod error;
 mod expected;
 mod glob;
 mod live;
+mod node;
 mod place;
 mod plan;
 mod receipt;

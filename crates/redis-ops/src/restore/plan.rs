@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::configuration::ServerConfiguration;
 use super::ephemeral::{ServerProgram, ServerVersion};
 use super::error::RestoreError;
+use super::node;
 use super::place::{Owner, Place, Shape};
 use super::resolve::{Missing, Past, Point};
 use super::search::FoundCommand;
@@ -200,11 +201,7 @@ pub async fn plan_restore(
     let all = snapshots(catalog, &request.stream);
     let others = streams(catalog);
     if all.is_empty() && !others.is_empty() {
-        let problem = format!("stanza {} has no snapshot of {}", catalog.stanza, request.stream);
-        return Err(RestoreError::usage(
-            problem,
-            &format!("name one of its servers with --stream: {}", others.join(", ")),
-        ));
+        return Err(which_server(catalog, &request.stream, &others));
     }
     let stanza = catalog.stanza.clone();
     let archive = StreamArchive::new(repositories.clone(), stanza, request.stream.clone());
@@ -216,6 +213,19 @@ pub async fn plan_restore(
     let snapshot = all.into_iter().find(|it| it.base == point.base).expect("a point begins with one of them");
     let survey = past.survey.clone();
     Plan { archive, survey, snapshot, point, options, request }.finish()
+}
+
+/// The stanza has snapshots, and none of the server that is meant.
+fn which_server(catalog: &Catalog, wanted: &StreamId, others: &[String]) -> RestoreError {
+    let problem = format!("stanza {} has no snapshot of {wanted}", catalog.stanza);
+    let is_cluster = others.iter().any(|other| other.contains("(slots "));
+    let remedy = if is_cluster {
+        "a cluster is restored shard by shard, each into the data directory of the primary that serves its slots, with \
+         --stream and the same --set"
+    } else {
+        "name one of its servers with --stream"
+    };
+    RestoreError::usage(problem, &format!("{remedy}: {}", others.join(", ")))
 }
 
 /// What hindered a complete look.
@@ -245,6 +255,8 @@ impl Plan<'_> {
         let shape = Shape::of(configuration, version.major);
         refuse_names(shape, configuration)?;
         let place = Place::examine(&self.options.directory, shape, configuration, self.options.owner)?;
+        let slots = &self.snapshot.slots;
+        let of_node = node::check(&place.directory, configuration, &self.request.stream, slots)?;
         let replays = shape == Shape::Snapshot && self.point.path.is_some();
         let program = self.options.program.clone();
         if (replays || self.options.rehearse) && program.is_none() {
@@ -255,7 +267,8 @@ impl Plan<'_> {
         // A snapshot that is made of both may be as long as both.
         let factor = if replays { 2 } else { 1 };
         let needed_bytes = factor * (snapshot_bytes + stream_bytes) + SPARE;
-        let notes = self.notes(shape, &place);
+        let mut notes = self.notes(shape, &place);
+        notes.extend(of_node);
         let Self { archive, survey, snapshot, point, options, request } = self;
         Ok(RestorePlan {
             stanza: archive.stanza().clone(),

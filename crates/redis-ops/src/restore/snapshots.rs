@@ -1,6 +1,6 @@
 //! The snapshots of a stanza, as places to begin a restore with.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use backstay_backup_core::catalog::{Catalog, SetSummary};
@@ -11,8 +11,10 @@ use serde::Deserialize;
 
 use super::ephemeral::ServerVersion;
 use super::error::RestoreError;
+use super::node::slots_in_words;
 use crate::archive::{Base, Position, StreamId};
 use crate::rdb::RdbFacts;
+use crate::server::SlotRange;
 use crate::{Offset, ReplicationId};
 
 /// One snapshot of one server.
@@ -22,6 +24,8 @@ pub(super) struct StoredSnapshot {
     pub(super) entry: ObjectEntry,
     pub(super) facts: RdbFacts,
     pub(super) base: Base,
+    /// Its slots; none outside a cluster.
+    pub(super) slots: Vec<SlotRange>,
     version: ServerVersion,
 }
 
@@ -42,6 +46,8 @@ struct Shard {
     version: String,
     replication_id: Option<ReplicationId>,
     offset: Option<Offset>,
+    #[serde(default)]
+    slots: Vec<SlotRange>,
     rdb: RdbFacts,
 }
 
@@ -81,10 +87,21 @@ pub(super) fn snapshots(catalog: &Catalog, stream: &StreamId) -> Vec<StoredSnaps
     all.filter(|(of, _)| of == stream).map(|(_, snapshot)| snapshot).collect()
 }
 
-/// Names of all servers that there are snapshots of.
+/// All servers that there are snapshots of, in words: names, and the slots that each held in the newest of them.
 pub(super) fn streams(catalog: &Catalog) -> Vec<String> {
-    let names: BTreeSet<_> = catalog.sets.iter().flat_map(of_set).map(|(stream, _)| stream).collect();
-    names.iter().map(ToString::to_string).collect()
+    let all = catalog.sets.iter().flat_map(of_set);
+    let mut newest: BTreeMap<StreamId, StoredSnapshot> = BTreeMap::new();
+    for (stream, snapshot) in all {
+        let known = newest.get(&stream).map(|known| known.base.taken);
+        if known.is_none_or(|known| known <= snapshot.base.taken) {
+            newest.insert(stream, snapshot);
+        }
+    }
+    let words = |(stream, snapshot): (&StreamId, &StoredSnapshot)| match snapshot.slots.as_slice() {
+        [] => stream.to_string(),
+        slots => format!("{stream} ({})", slots_in_words(slots)),
+    };
+    newest.iter().map(words).collect()
 }
 
 /// The snapshots of one set: one, or one of each shard of a cluster.
@@ -115,7 +132,8 @@ fn of_shard(set: &SetSummary, manifest: &Arc<Manifest>, shard: Shard) -> Option<
         Base::new(manifest.set.clone(), &entry.name, position, taken(manifest, &shard.rdb), set.is_good());
     let version = source_version(&shard);
     let manifest = manifest.clone();
-    Some((stream, StoredSnapshot { manifest, entry, facts: shard.rdb, base, version }))
+    let (facts, slots) = (shard.rdb, shard.slots);
+    Some((stream, StoredSnapshot { manifest, entry, facts, base, slots, version }))
 }
 
 /// When a snapshot was taken, by the server's clock; servers write whole seconds, rounded down.

@@ -27,6 +27,8 @@ pub struct ClusterNode {
     pub id: String,
     /// Where it listens; the host is empty when the node that was asked does not know it.
     pub address: Address,
+    /// Whether it is the node that was asked.
+    pub is_myself: bool,
     /// Whether it takes writes.
     pub is_primary: bool,
     /// Whether it is unreachable, for all or for the node that was asked.
@@ -54,6 +56,7 @@ fn node(line: &str) -> Option<ClusterNode> {
     Some(ClusterNode {
         id: id.to_owned(),
         address: Address::new(host, port.parse().ok()?),
+        is_myself: flag("myself"),
         is_primary: flag("master"),
         is_down: flag("fail") || flag("fail?") || flag("noaddr") || (link != "connected" && !flag("myself")),
         primary: (primary != "-").then(|| primary.to_owned()),
