@@ -53,7 +53,8 @@ fn fill(program: &RedisProgram, server: &TestRedis) {
     run(&["XREADGROUP", "GROUP", "group", "me", "COUNT", "5", "STREAMS", "stream", ">"], &[]);
     run(&["-n", "7", "SET", "elsewhere", "1", "PX", "900000"], &[]);
     if program.major >= 7 {
-        let code = "#!lua name=mine\nredis.register_function('f', function() return 'a rather long text' end)";
+        let code =
+            "#!lua name=mine\nredis.register_function('f', function() return 'a rather long text' end)";
         run(&["FUNCTION", "LOAD", code], &[]);
     }
     if program.has_field_expiries() {

@@ -77,7 +77,9 @@ impl RedisProgram {
     /// When one of the kinds is missing: a Redis before 7, the distribution's, a newer one, a Valkey.
     pub fn all() -> Result<Vec<Self>> {
         let mut found = vec![Self::at(PathBuf::from("/usr/bin/redis-server"))?];
-        for folder in cache::candidates().into_iter().flat_map(|cache| [cache.join("redis-old"), cache.join("redis")]) {
+        for folder in
+            cache::candidates().into_iter().flat_map(|cache| [cache.join("redis-old"), cache.join("redis")])
+        {
             let Ok(copies) = fs::read_dir(folder) else { continue };
             let programs = copies.flatten().map(|copy| copy.path().join("bin/redis-server"));
             for program in programs.filter(|program| program.is_file()) {
@@ -103,7 +105,12 @@ impl RedisProgram {
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { program: PathBuf::from("/usr/bin/redis-server"), settings: vec![], password: true, given: None }
+        Self {
+            program: PathBuf::from("/usr/bin/redis-server"),
+            settings: vec![],
+            password: true,
+            given: None,
+        }
     }
 }
 

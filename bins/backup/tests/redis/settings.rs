@@ -90,7 +90,8 @@ fn a_user_that_may_not_change_settings_is_told_so_and_nothing_is_changed() {
     let server = start(&RedisOptions::default().setting("repl-diskless-sync-delay", "7"));
     fill(&server);
     let rules = "-@all +psync +replconf +ping +info +time +config|get";
-    let words: Vec<&str> = ["ACL", "SETUSER", "backup", "on", ">word"].into_iter().chain(rules.split(' ')).collect();
+    let words: Vec<&str> =
+        ["ACL", "SETUSER", "backup", "on", ">word"].into_iter().chain(rules.split(' ')).collect();
     server.cli(&words).unwrap();
     let mut bench = Bench::new();
     bench.set("BACKSTAY_REDIS_URL", format!("redis://backup:word@127.0.0.1:{}", server.port()));

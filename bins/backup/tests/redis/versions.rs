@@ -31,7 +31,8 @@ fn every_version_is_backed_up_in_every_way_and_loads_what_was_stored() {
             let shard = &report["facts"]["shards"][0];
             let found = (&report["keys"], &shard["rdb"]["checksum"], &shard["rdb"]["contents"]);
             assert_eq!(found, (&10.into(), &"right".into(), &"counted".into()), "{name}, {way:?}: {report}");
-            let product = format!("{}-{}", shard["product"].as_str().unwrap(), shard["version"].as_str().unwrap());
+            let product =
+                format!("{}-{}", shard["product"].as_str().unwrap(), shard["version"].as_str().unwrap());
             assert_eq!(&product, name);
             assert_eq!(
                 (&shard["rdb"]["databases"]["0"]["keys"], &shard["rdb"]["databases"]["0"]["expires"]),

@@ -101,13 +101,16 @@ async fn restored(world: &World, program: &RedisProgram, append_only: &str) -> S
     let mut target = TestRedis::start(options(program).setting("appendonly", append_only)).await.unwrap();
     target.cli(&["SET", "mine", "1"]).unwrap();
     target.stop().unwrap();
-    let (configuration, path) = (target.configuration().display().to_string(), program.path.display().to_string());
+    let (configuration, path) =
+        (target.configuration().display().to_string(), program.path.display().to_string());
     let server = ["--config-file", &configuration, "--server-program", &path];
     let (code, told) = run(world, &target, &[&server[..], &["--before", "FLUSHALL"]].concat());
     assert_eq!(code, 0, "{}, appendonly {append_only}: {told}", program.name);
     target.restart().unwrap();
-    let (data, url) = (target.data_directory().display().to_string(), format!("redis://127.0.0.1:{}", target.port()));
-    let (code, told) = run(world, &target, &["--check-receipt", "--data-directory", &data, "--redis-url", &url]);
+    let (data, url) =
+        (target.data_directory().display().to_string(), format!("redis://127.0.0.1:{}", target.port()));
+    let (code, told) =
+        run(world, &target, &["--check-receipt", "--data-directory", &data, "--redis-url", &url]);
     assert_eq!(code, 0, "{}, appendonly {append_only}: {told}", program.name);
     digest(&mut connect(&target).await).await
 }
@@ -126,9 +129,17 @@ async fn every_version_is_archived_and_restored_to_just_before_a_flushall() {
         let _: redis::Value = ask(&mut connection, "FLUSHALL").await;
         let _: redis::Value = ask(&mut connection, "SET after 1").await;
         let second = archive(&world, &server).await;
-        assert_eq!((first.facts.full_syncs, second.facts.full_syncs), (1, 0), "{name}: a second snapshot was needed");
+        assert_eq!(
+            (first.facts.full_syncs, second.facts.full_syncs),
+            (1, 0),
+            "{name}: a second snapshot was needed"
+        );
         for append_only in ["yes", "no"] {
-            assert_eq!(restored(&world, &program, append_only).await, before, "{name}, appendonly {append_only}");
+            assert_eq!(
+                restored(&world, &program, append_only).await,
+                before,
+                "{name}, appendonly {append_only}"
+            );
         }
         println!("{name}: archived, and restored to just before FLUSHALL in both ways");
     }

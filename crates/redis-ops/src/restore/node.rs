@@ -105,7 +105,8 @@ vars currentEpoch 3 lastVoteEpoch 0
             refused.ends_with("is of a node that serves slots 0-5460, and shard-00000 has slots 5461-10922"),
             "{refused}"
         );
-        let replica = PRIMARY.replace("myself,master -", "myself,slave 292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f");
+        let replica =
+            PRIMARY.replace("myself,master -", "myself,slave 292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f");
         let refused = checked(Some(&replica), &[SlotRange(0, 5460)]).unwrap_err().to_string();
         assert!(refused.contains("is of a replica"), "{refused}");
     }

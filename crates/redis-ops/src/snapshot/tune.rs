@@ -32,8 +32,7 @@ pub(super) async fn tune(server: &mut Server, custodian: &Custodian) -> Result<T
     if let Some(Setting { name, value }) = before.first() {
         server.ask(&["CONFIG", "SET", name, value], "CONFIG SET").await?;
     }
-    let kept =
-        if before.is_empty() { None } else { Some(custodian.keep(server.endpoint(), &before).await?) };
+    let kept = if before.is_empty() { None } else { Some(custodian.keep(server.endpoint(), &before).await?) };
     let tuned = Tuned { before, kept };
     match tuned.change(server).await {
         Ok(()) => Ok(tuned),

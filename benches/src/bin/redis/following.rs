@@ -1,0 +1,230 @@
+//! What a server gets done while something follows it.
+//!
+//! Server, clients and archiver share the two processors of one machine here, which nobody does who can avoid it. So there
+//! are two ways to look: everything where it pleases, and the server on a processor of its own with the clients and the
+//! archiver on the other, as if they were elsewhere. What the server itself pays shows in its processor time.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use backstay_benches::processes::cpu_of_tree;
+use backstay_benches::{Bar, Better, median, verdicts};
+use backstay_testkit::{ScratchDir, TestRedis};
+
+use crate::{Programs, data, shell};
+
+/// A write of about 200 bytes, half of which are digits that differ.
+const WRITE: &str = "{\"user\":\"__rand_int__\",\"token\":\"__rand_int____rand_int____rand_int____rand_int__\",\
+                     \"roles\":[\"reader\",\"editor\"],\"agent\":\"Mozilla/5.0 (X11; Linux x86_64)\",\"seen\":\"__rand_int__\"}";
+
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    name: &'static str,
+    /// Commands that a client sends before it waits.
+    pipeline: &'static str,
+    writes: u32,
+    /// Whether the server has a processor of its own.
+    is_apart: bool,
+}
+
+const LOADS: [Load; 3] = [
+    Load {
+        name: "server on a processor of its own, 16 writes at a time",
+        pipeline: "16",
+        writes: 900_000,
+        is_apart: true,
+    },
+    Load {
+        name: "server on a processor of its own, one at a time",
+        pipeline: "1",
+        writes: 300_000,
+        is_apart: true,
+    },
+    Load {
+        name: "all on two processors, 16 writes at a time",
+        pipeline: "16",
+        writes: 900_000,
+        is_apart: false,
+    },
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Follower {
+    Nobody,
+    Ours,
+    /// What the server comes with; it throws everything away.
+    Theirs,
+}
+
+const FOLLOWERS: [(Follower, &str); 3] = [
+    (Follower::Nobody, "nobody follows"),
+    (Follower::Ours, "`archive-redis`"),
+    (Follower::Theirs, "`redis-cli --replica >/dev/null`"),
+];
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Writes in a second.
+    rate: f64,
+    /// Processor time of the server for each, in microseconds.
+    server: f64,
+    /// Processors that the follower kept busy.
+    follower: f64,
+}
+
+pub(crate) fn measure(programs: &Programs, rounds: usize) -> String {
+    let mut text =
+        "| load | meanwhile | writes/s (min–max) | of undisturbed (rounds) | server µs/write | follower's processors |\n\
+         |---|---|---|---|---|---|"
+            .to_owned();
+    let mut bars = Vec::new();
+    for load in LOADS {
+        let runs = rounds_of(load, programs, rounds);
+        for (at, (_, name)) in FOLLOWERS.iter().enumerate() {
+            text.push_str(&row(load.name, name, &runs[at], &runs[0]));
+        }
+        bars.push(Bar {
+            name: format!("writes while archived: {}", load.name),
+            peer: "without".to_owned(),
+            ratios: shares(&runs[1], &runs[0]),
+            better: Better::More,
+            wanted: 0.95,
+            aim: 0.98,
+        });
+    }
+    format!("{text}\n\n{}", verdicts(&bars))
+}
+
+fn shares(runs: &[Run], alone: &[Run]) -> Vec<f64> {
+    runs.iter().zip(alone).map(|(run, alone)| run.rate / alone.rate).collect()
+}
+
+fn row(load: &str, follower: &str, runs: &[Run], alone: &[Run]) -> String {
+    let of = |field: fn(&Run) -> f64| runs.iter().map(field).collect::<Vec<_>>();
+    let (rates, shares) = (of(|run| run.rate), shares(runs, alone));
+    let all: Vec<String> = shares.iter().map(|share| format!("{share:.2}")).collect();
+    format!(
+        "\n| {load} | {follower} | {:.0} ({:.0}–{:.0}) | {:.3} ({}) | {:.2} | {:.2} |",
+        median(&rates),
+        rates.iter().copied().fold(f64::INFINITY, f64::min),
+        rates.iter().copied().fold(0.0, f64::max),
+        median(&shares),
+        all.join(" "),
+        median(&of(|run| run.server)),
+        median(&of(|run| run.follower)),
+    )
+}
+
+/// Runs of each follower, in turns that begin with another one each round.
+fn rounds_of(load: Load, programs: &Programs, rounds: usize) -> Vec<Vec<Run>> {
+    let server = data::empty();
+    let process = server.process().expect("it runs").pid();
+    if load.is_apart {
+        shell(&format!("taskset -acp 0 {process} >/dev/null"));
+    }
+    let _ = run(load, &server, Follower::Nobody, programs);
+    let mut runs = vec![Vec::new(); FOLLOWERS.len()];
+    for round in 0..rounds {
+        for turn in 0..FOLLOWERS.len() {
+            let next = (round + turn) % FOLLOWERS.len();
+            runs[next].push(run(load, &server, FOLLOWERS[next].0, programs));
+        }
+    }
+    runs
+}
+
+fn run(load: Load, server: &TestRedis, follower: Follower, programs: &Programs) -> Run {
+    server.cli(&["FLUSHALL"]).expect("it answers");
+    let scratch = ScratchDir::create("bench", None).expect("a scratch folder");
+    let following = Following::start(load, server, follower, programs, scratch.path());
+    let process = server.process().expect("it runs").pid();
+    let busy = |following: &Option<Following>| {
+        following.as_ref().map_or(Duration::ZERO, |it| cpu_of_tree(it.0.id()))
+    };
+    let (server_before, follower_before, begun) = (cpu_of_tree(process), busy(&following), Instant::now());
+    let mut command = apart(load, "redis-benchmark");
+    command.args([
+        "-p",
+        &server.port().to_string(),
+        "-P",
+        load.pipeline,
+        "-n",
+        &load.writes.to_string(),
+        "-q",
+    ]);
+    command.args(["-r", "1000000", "SET", "session:__rand_int__", WRITE]);
+    let status = command.stdout(Stdio::null()).status().expect("redis-benchmark comes with redis-cli");
+    assert!(status.success());
+    let wall = begun.elapsed().as_secs_f64();
+    let writes = f64::from(load.writes);
+    Run {
+        rate: writes / wall,
+        server: (cpu_of_tree(process) - server_before).as_secs_f64() * 1e6 / writes,
+        follower: (busy(&following) - follower_before).as_secs_f64() / wall,
+    }
+}
+
+/// A program on the processor that the server does not have.
+fn apart(load: Load, program: &str) -> Command {
+    if !load.is_apart {
+        return Command::new(program);
+    }
+    let mut command = Command::new("taskset");
+    command.args(["-c", "1", program]);
+    command
+}
+
+/// A follower that has its base; it ends when this is dropped.
+struct Following(Child);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Following {
+    fn start(
+        load: Load,
+        server: &TestRedis,
+        follower: Follower,
+        programs: &Programs,
+        folder: &Path,
+    ) -> Option<Self> {
+        shell(&format!("redis-cli -p {} CONFIG SET repl-diskless-sync-delay 0 >/dev/null", server.port()));
+        let mut command = match follower {
+            Follower::Nobody => return None,
+            Follower::Theirs => {
+                let mut command = apart(load, "redis-cli");
+                command.args(["-p", &server.port().to_string(), "--replica"]);
+                command
+            }
+            Follower::Ours => {
+                let mut command = apart(load, &programs.path("archive-redis"));
+                command
+                    .arg("--repository")
+                    .arg(folder.join("repository"))
+                    .arg("--spool")
+                    .arg(folder.join("spool"));
+                command.args(["--address", &format!("127.0.0.1:{}", server.port())]);
+                command
+            }
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let following = Self(command.spawn().expect("it starts"));
+        let is_ready = || match follower {
+            Follower::Ours => std::fs::read_to_string(folder.join("spool/status.json"))
+                .is_ok_and(|told| told.contains("\"base\":{")),
+            _ => server.cli(&["INFO", "replication"]).is_ok_and(|told| told.contains("state=online")),
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_ready() {
+            assert!(Instant::now() < deadline, "the follower did not begin");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Some(following)
+    }
+}
