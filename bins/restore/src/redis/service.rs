@@ -11,7 +11,7 @@ use backstay_redis_ops::server::Server;
 use clap::Args;
 
 /// How often a server that is being started is tried.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(25);
 
 /// Flags that say how the server is stopped, started and reached.
 #[derive(Clone, Debug, Args)]

@@ -33,6 +33,7 @@ mod restore_test;
 mod search;
 mod snapshots;
 mod swap;
+mod synced;
 mod target;
 mod ttl;
 mod ttl_command;

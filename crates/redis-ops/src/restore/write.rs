@@ -17,6 +17,7 @@ use super::error::RestoreError;
 use super::place::Owner;
 use super::snapshots::StoredSnapshot;
 use super::swap::{make_file, make_folder, sync_folder};
+use super::synced::SyncedFile;
 use super::ttl::{TtlChange, TtlPolicy};
 use crate::Offset;
 use crate::archive::StreamReader;
@@ -78,9 +79,9 @@ impl Work {
         self.progress.expect_bytes(snapshot.entry.plain);
         blocking(move || {
             let file = make_file(&path, work.owner)?;
-            let mut output = BufWriter::with_capacity(CHUNK, file);
+            let mut output = SyncedFile::new(file).map_err(RestoreError::io("write", &path))?;
             let length = work.copy(reader, &mut output, &what, &path)?;
-            sync(output, &path)?;
+            output.finish().map_err(RestoreError::io("write", &path))?;
             Ok(length)
         })
         .await
@@ -195,11 +196,6 @@ impl Work {
     pub(super) fn folder(&self, path: &Path) -> Result<(), RestoreError> {
         make_folder(path, self.owner)
     }
-}
-
-fn sync(output: BufWriter<File>, path: &Path) -> Result<(), RestoreError> {
-    let file = output.into_inner().map_err(|error| RestoreError::io("write", path)(error.into_error()))?;
-    file.sync_all().map_err(RestoreError::io("sync", path))
 }
 
 fn cut_error(error: CutError, path: &Path) -> RestoreError {
