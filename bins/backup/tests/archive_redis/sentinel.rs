@@ -116,8 +116,9 @@ async fn failovers(attach: &str) {
         let writer = Writer::start(new, last);
         std::thread::sleep(Duration::from_millis(600));
         last = writer.stop();
-        // The old one comes back as a replica of the new one.
+        // The old one comes back as a replica of the new one, at once; Sentinels take their time.
         old.restart().unwrap();
+        old.cli(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).unwrap();
         wait("the old primary as a replica", || info(old, "replication").contains("master_link_status:up"));
         let end = offset(new);
         let scene = &watched.scene;
