@@ -33,6 +33,9 @@ pub struct RedisOptions {
     given: Option<String>,
 }
 
+/// A kind of server that tests need, and whether one is of it.
+type Kind = (&'static str, fn(&RedisProgram) -> bool);
+
 /// A server program, and what it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RedisProgram {
@@ -88,7 +91,7 @@ impl RedisProgram {
         }
         found.sort();
         found.dedup_by(|one, other| one.name == other.name);
-        let kinds: [(&str, fn(&Self) -> bool); 3] = [
+        let kinds: [Kind; 3] = [
             ("a Redis before version 7", |it| !it.is_valkey() && it.major < 7),
             ("a Redis of version 8 or newer", |it| !it.is_valkey() && it.major >= 8),
             ("a Valkey of version 8 or newer", |it| it.is_valkey() && it.major >= 8),
