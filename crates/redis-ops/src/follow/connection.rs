@@ -20,7 +20,7 @@ use super::segmenter::{Piece, Received};
 use crate::archive::{Boundary, HistoryRecord, Position, StreamId};
 use crate::psync::{self, Answer, FullSync, PsyncOptions, Replication};
 use crate::resp::StreamState;
-use crate::server::{Attach, Server, Shard, find_shards};
+use crate::server::{Attach, Server, ServerFacts, Shard, find_shards};
 use crate::source::{Endpoint, Source};
 
 /// A connection that lasted so long was no failure.
@@ -111,7 +111,7 @@ impl Follower {
     }
 
     async fn attach(&mut self, attached: &mut bool) -> Result<(), FollowError> {
-        let shard = self.place.find().await?;
+        let shard = self.that_goes_on(self.place.find().await?).await;
         let endpoint = &shard.endpoint;
         for warning in shard.warnings.iter().filter(|_| !*attached) {
             tracing::warn!(%endpoint, "{warning}");
@@ -148,6 +148,28 @@ impl Follower {
         self.send(Piece::Stream { position, state, anew, record, clock_skew_millis: skew }).await?;
         self.known = Some((position, state));
         self.follow(stream).await
+    }
+
+    /// A replica that came lately may lack what its primary still has: a snapshot of it would leave a gap for nothing.
+    async fn that_goes_on(&self, shard: Shard) -> Shard {
+        let (Some((known, _)), Some(facts), Some(primary)) = (self.known, &shard.facts, &shard.primary)
+        else {
+            return shard;
+        };
+        let goes_on = |facts: &ServerFacts| facts.backlog.goes_on_from(known.replication_id, known.offset);
+        let is_primary = *primary == shard.endpoint.address;
+        if is_primary || self.place.attach != Attach::Replica || goes_on(facts) {
+            return shard;
+        }
+        let endpoint = self.place.source.endpoint(primary);
+        let asked = async { Server::connect(&endpoint).await?.facts().await };
+        match asked.await {
+            Ok(facts) if goes_on(&facts) => {
+                tracing::info!(replica = %shard.endpoint, %endpoint, "the primary goes on where the replica cannot");
+                Shard { endpoint, facts: Some(facts), ..shard }
+            }
+            _ => shard,
+        }
     }
 
     async fn receive_snapshot(&self, mut snapshot: FullSync) -> Result<Replication, FollowError> {

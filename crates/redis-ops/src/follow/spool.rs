@@ -46,7 +46,7 @@ pub(super) struct Spool {
     folder: PathBuf,
     boot: String,
     /// Locked for as long as this lives.
-    _lock: File,
+    lock: File,
 }
 
 /// A closed segment.
@@ -117,6 +117,13 @@ pub(super) struct OpenFile {
     pub(super) clock_skew_millis: Option<i64>,
 }
 
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // A child that is just being started may have inherited the file.
+        let _ = self.lock.unlock();
+    }
+}
+
 impl Spool {
     /// Opens a folder, or makes it, and locks it. Blocks for a few system calls.
     pub(super) fn open(folder: &Path) -> Result<Self, FollowError> {
@@ -133,7 +140,7 @@ impl Spool {
             Err(fs::TryLockError::Error(source)) => return Err(failed("lock")(source)),
         }
         let boot = fs::read_to_string(BOOT).unwrap_or_default().trim().to_owned();
-        Ok(Self { folder: folder.to_owned(), boot, _lock: lock })
+        Ok(Self { folder: folder.to_owned(), boot, lock })
     }
 
     pub(super) fn folder(&self) -> &Path {

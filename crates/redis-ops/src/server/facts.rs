@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::position::{Offset, ReplicationId};
 use crate::source::Address;
 
+use super::backlog::Backlog;
+
 /// The fields of `INFO`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info(BTreeMap<String, String>);
@@ -84,6 +86,8 @@ pub struct ServerFacts {
     pub replication_id: Option<ReplicationId>,
     /// How far that is.
     pub offset: Offset,
+    /// From where it can go on with it.
+    pub backlog: Backlog,
     /// Its primary, when it is a replica.
     pub primary: Option<Address>,
     /// Whether the link to the primary is up and no full synchronisation runs.
@@ -120,6 +124,7 @@ impl ServerFacts {
             sentinel: info.get("redis_mode") == Some("sentinel"),
             replication_id: info.get("master_replid").and_then(|id| ReplicationId::parse(id).ok()),
             offset: Offset(unsigned("master_repl_offset").unwrap_or_default()),
+            backlog: Backlog::of(info),
             primary: host.and_then(|host| Some(Address::new(host, port?))),
             in_sync: role == Role::Primary || link_up,
             down_for: unsigned("master_link_down_since_seconds"),

@@ -14,6 +14,7 @@
 //! replicate cannot ask any of it; then the server that was named is attached to as it is ([`Topology::unknown`]).
 
 mod attach;
+mod backlog;
 mod cluster;
 mod connection;
 mod facts;
@@ -21,6 +22,7 @@ mod login;
 mod sentinel;
 
 pub use attach::{Attach, Shard, Topology, TopologyKind, choose_replica, find_shards};
+pub use backlog::Backlog;
 pub use cluster::{ClusterNode, SlotRange, parse_nodes, shards_of};
 pub use connection::Server;
 pub use facts::{Info, ReplicaLine, Role, ServerFacts};
