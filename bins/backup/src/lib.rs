@@ -3,6 +3,7 @@
 
 pub mod archive_redis;
 pub mod cluster;
+pub mod code;
 pub mod config;
 pub mod database;
 pub mod listing;

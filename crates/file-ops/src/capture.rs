@@ -57,18 +57,19 @@ impl From<io::Error> for Stopped {
     }
 }
 
-/// Writes the archive. Blocks.
+/// Writes the archive of what was found below a folder. Blocks.
 ///
 /// # Errors
 /// Nobody takes it any more, or it was told to stop.
 pub(crate) fn capture(
+    folder: &Path,
     found: &[Found],
     scanner: Option<&Scanner>,
     sink: &mut FrameSink,
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Captured, Stopped> {
-    let root = Root::open(Path::new("/")).map_err(io::Error::from)?;
+    let root = Root::open(folder).map_err(io::Error::from)?;
     let accounts = Accounts::of(Path::new("/"));
     let mut capture = Capture {
         root,

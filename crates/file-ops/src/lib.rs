@@ -5,6 +5,8 @@
 //! [`restore`] unpacks an archive into a folder of its own first, whoever wrote it; compares it with the live system;
 //! and installs file by file, so that each is the old one or the new one at any moment, and can be taken back.
 //!
+//! Code becomes bundles of git ([`code`]): full ones and increments, proven by taking them apart as a clone does it.
+//!
 //! Without encryption a set with secrets in it is refused: [`scan`] finds them by name and by content.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -12,6 +14,7 @@ mod accounts;
 mod acl;
 mod attributes;
 mod capture;
+pub mod code;
 pub mod config_set;
 mod error;
 mod files;

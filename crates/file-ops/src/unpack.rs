@@ -33,11 +33,19 @@ pub struct UnpackOptions {
     pub allow_case_collisions: bool,
     /// Only what lies at or below these; everything without any.
     pub only: Vec<ArchivePath>,
+    /// Gives files the owners that the archive names; without it they belong to whoever unpacks.
+    pub keep_owners: bool,
 }
 
 impl Default for UnpackOptions {
     fn default() -> Self {
-        Self { max_bytes: u64::MAX, max_entries: 10_000_000, allow_case_collisions: false, only: Vec::new() }
+        Self {
+            max_bytes: u64::MAX,
+            max_entries: 10_000_000,
+            allow_case_collisions: false,
+            only: Vec::new(),
+            keep_owners: true,
+        }
     }
 }
 
@@ -201,6 +209,10 @@ impl Unpacker<'_> {
     fn take<R: Read>(&mut self, mut entry: TarEntry, reader: &mut TarReader<R>) -> Result<(), Error> {
         if !is_wanted(&entry.path, self.options) {
             return Ok(());
+        }
+        if !self.options.keep_owners {
+            entry.attributes.user = rustix::process::geteuid().as_raw();
+            entry.attributes.group = rustix::process::getegid().as_raw();
         }
         let parent = self.parent(&entry.path)?;
         let name = entry.path.name().to_vec();

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
 use backstay_backup_core::manifest::{Manifest, SetKind};
+use backstay_backup_core::process::CommandRunner;
 use backstay_backup_core::proof::{Check, Phase, Problem, Proof, ProofKind, RestoreTest};
 use backstay_cli::{Context, Failure, Opened, restorable};
+use backstay_file_ops::code::{KIND as CODE, StoredSet, test_restore as test_code};
 use backstay_file_ops::config_set::KIND as CONFIG;
 use backstay_file_ops::restore::test_restore as test_files;
 use backstay_postgres_ops::cluster_restore::{
@@ -48,6 +51,11 @@ pub(super) async fn run(
         }
         if manifest.kind.0 == CONFIG {
             let tested = configuration(context, args, opened, set, &mut report).await?;
+            report.restore_tests.push(tested);
+            continue;
+        }
+        if manifest.kind.0 == CODE {
+            let tested = code(context, args, opened, catalog, set, &mut report).await?;
             report.restore_tests.push(tested);
             continue;
         }
@@ -204,8 +212,50 @@ async fn configuration(
     let begin = std::time::Instant::now();
     let testing =
         test_files(&opened.repositories, manifest, &identities, &folder, &context.progress, &context.cancel);
-    let outcome = Box::pin(testing).await;
-    let removed = std::fs::remove_dir_all(&folder);
+    let outcome = Box::pin(testing).await.map_err(Failure::from);
+    let (proof, tested) = conclude_files(context, manifest, &folder, begin, outcome)?;
+    keep(args, opened, set, proof, report).await;
+    Ok(tested)
+}
+
+/// Restores a repository, with everything that it builds on, into a folder that is removed again.
+async fn code(
+    context: &Context,
+    args: &Args,
+    opened: &Opened,
+    catalog: &Catalog,
+    set: &SetSummary,
+    report: &mut Verification,
+) -> Result<Tested, Failure> {
+    let manifest = restorable(set)?;
+    let folder = scratch(context, args)?.join(format!("backstay-test-{}-{}", set.id, std::process::id()));
+    let identities = context.identities().await?;
+    let runner: Arc<dyn CommandRunner> = Arc::new(context.runner());
+    let begin = std::time::Instant::now();
+    let stored = StoredSet {
+        repositories: &opened.repositories,
+        catalog,
+        set,
+        identities: &identities,
+        runner: &runner,
+        progress: &context.progress,
+        cancel: &context.cancel,
+    };
+    let outcome = Box::pin(test_code(&stored, &folder)).await.map_err(Failure::from);
+    let (proof, tested) = conclude_files(context, manifest, &folder, begin, outcome)?;
+    keep(args, opened, set, proof, report).await;
+    Ok(tested)
+}
+
+/// As [`conclude`], for what was restored into a folder of the test.
+fn conclude_files(
+    context: &Context,
+    manifest: &Manifest,
+    folder: &Path,
+    begin: std::time::Instant,
+    outcome: Result<(u64, Vec<String>), Failure>,
+) -> Result<(Option<Proof>, Tested), Failure> {
+    let removed = std::fs::remove_dir_all(folder);
     if let Err(error) = removed
         && error.kind() != std::io::ErrorKind::NotFound
     {
@@ -214,25 +264,22 @@ async fn configuration(
     if context.cancel.is_cancelled() {
         return Err(Failure::cancelled());
     }
-    let (proof, tested) = match outcome {
+    match outcome {
         Ok((compared, differences)) => {
             let mut test = RestoreTest::default();
             test.rto_millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
             test.facts_compared = compared;
             test.differences.clone_from(&differences);
             let proof = proof(context, manifest, differences.is_empty()).restore(test);
-            (Some(proof), Tested::files(manifest, &differences))
+            Ok((Some(proof), Tested::files(manifest, &differences)))
         }
-        Err(error) => {
-            let failure = Failure::from(error);
+        Err(failure) => {
             let is_damage = failure.class() == backstay_backup_core::Class::Data;
             let damaged =
                 || proof(context, manifest, false).problems(vec![Problem::new("*", failure.message())]);
-            (is_damage.then(damaged), Tested::failed(manifest, &failure))
+            Ok((is_damage.then(damaged), Tested::failed(manifest, &failure)))
         }
-    };
-    keep(args, opened, set, proof, report).await;
-    Ok(tested)
+    }
 }
 
 /// As [`conclude`]. WAL that cannot be had says nothing about the set itself.
@@ -267,7 +314,7 @@ fn check(check: &CheckResult) -> Check {
     Check { check: check.name.clone(), passed: check.passed, answer: check.found.clone() }
 }
 
-/// The set that was asked for, or the newest good one of each database, of the cluster, of Redis, and of the configuration.
+/// The set that was asked for, or the newest good one of each database, of the cluster, of Redis, of configuration and code.
 fn chosen<'a>(args: &Args, catalog: &'a Catalog) -> Result<Vec<&'a SetSummary>, Failure> {
     if let Some(id) = &args.set {
         return Ok(vec![catalog.by_id(id)?]);
@@ -285,15 +332,19 @@ fn chosen<'a>(args: &Args, catalog: &'a Catalog) -> Result<Vec<&'a SetSummary>, 
     let cluster = catalog.select(&physical).next().map(|_| catalog.newest_good(&physical));
     let redis = Filter::default().kind(SetKind::new(SetKind::REDIS_SNAPSHOT));
     let redis = catalog.select(&redis).next().map(|_| catalog.newest_good(&redis));
-    let files = Filter::default().kind(SetKind::new(CONFIG));
-    let names: BTreeSet<_> = catalog
-        .select(&files)
-        .filter_map(|set| Some(set.manifest.as_ref()?.source.database.clone()))
+    let files = [CONFIG, CODE].map(|kind| Filter::default().kind(SetKind::new(kind)));
+    let names: BTreeSet<_> = files
+        .iter()
+        .flat_map(|filter| catalog.select(filter))
+        .filter_map(|set| set.manifest.as_ref())
+        .map(|manifest| (manifest.kind.clone(), manifest.source.database.clone()))
         .collect();
     if databases.is_empty() && cluster.is_none() && redis.is_none() && names.is_empty() {
         return Ok(vec![catalog.newest_good(&filter)?]);
     }
-    let named = names.iter().map(|name| catalog.newest_good(&files.clone().database(name)));
+    let named = names
+        .iter()
+        .map(|(kind, name)| catalog.newest_good(&Filter::default().kind(kind.clone()).database(name)));
     let newest = databases.iter().map(|database| catalog.newest_good(&logical().database(database)));
     Ok(newest.chain(cluster).chain(redis).chain(named).collect::<Result<_, _>>()?)
 }

@@ -12,9 +12,10 @@ pub use bucket::{Bucket, address};
 pub use moments::Moments;
 
 /// The programs of this package.
-pub const PROGRAMS: [&str; 9] = [
+pub const PROGRAMS: [&str; 10] = [
     "archive-redis",
     "backup-cluster",
+    "backup-code",
     "backup-config",
     "backup-database",
     "backup-redis",
@@ -28,6 +29,7 @@ pub fn path(program: &str) -> &'static str {
     match program {
         "archive-redis" => env!("CARGO_BIN_EXE_archive-redis"),
         "backup-cluster" => env!("CARGO_BIN_EXE_backup-cluster"),
+        "backup-code" => env!("CARGO_BIN_EXE_backup-code"),
         "backup-config" => env!("CARGO_BIN_EXE_backup-config"),
         "backup-database" => env!("CARGO_BIN_EXE_backup-database"),
         "backup-redis" => env!("CARGO_BIN_EXE_backup-redis"),

@@ -35,6 +35,7 @@ pub use moments::Moments;
 pub fn path(program: &str) -> &'static str {
     match program {
         "restore-cluster" => env!("CARGO_BIN_EXE_restore-cluster"),
+        "restore-code" => env!("CARGO_BIN_EXE_restore-code"),
         "restore-config" => env!("CARGO_BIN_EXE_restore-config"),
         "restore-database" => env!("CARGO_BIN_EXE_restore-database"),
         "strace" => "strace",

@@ -364,7 +364,7 @@ impl Job<'_> {
         problems.extend(captured.problems.iter().cloned());
         let mut objects = vec![archive];
         if !problems.is_empty() {
-            objects.push(self.text(writer, "problems.jsonl", lines(&problems)).await?);
+            objects.push(self.text(writer, "problems.jsonl", problem_lines(&problems)).await?);
         }
         for list in &self.options.lists {
             objects.push(self.text(writer, list.name, list.content.clone()).await?);
@@ -401,7 +401,14 @@ impl Job<'_> {
         let (tree, progress, cancel) = (self.tree.clone(), progress.clone(), cancel.clone());
         // The thread ends soon after the stream is dropped: its next frame finds nobody who takes it.
         let reading = tokio::task::spawn_blocking(move || {
-            match capture(&tree.found, scanner.as_ref(), &mut sink, &progress, &cancel) {
+            match capture(
+                std::path::Path::new("/"),
+                &tree.found,
+                scanner.as_ref(),
+                &mut sink,
+                &progress,
+                &cancel,
+            ) {
                 Ok(captured) => sink.finish().map(|()| captured).map_err(Stopped::Io),
                 Err(Stopped::Cancelled) => {
                     sink.fail(std::io::Error::other("cancelled"));
@@ -430,7 +437,8 @@ impl Job<'_> {
     }
 }
 
-fn lines(problems: &[Problem]) -> Vec<u8> {
+/// The object `problems.jsonl`.
+pub(crate) fn problem_lines(problems: &[Problem]) -> Vec<u8> {
     let mut lines = Vec::new();
     for problem in problems {
         // Strings and words: JSON can express them.

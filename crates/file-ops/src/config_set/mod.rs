@@ -13,6 +13,7 @@ mod backup;
 mod facts;
 
 pub use crate::walk::{Problem, ProblemKind};
+pub(crate) use backup::problem_lines;
 pub use backup::{ConfigOptions, ConfigPlan, ConfigReport, Outcome, backup_config, plan_config};
 pub use facts::{ConfigFacts, ProblemCounts, SecretVersion};
 

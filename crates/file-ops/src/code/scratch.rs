@@ -1,0 +1,105 @@
+//! A private folder that is gone afterwards, also when its run was killed: the next run finds that nobody holds it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::error::CodeError;
+
+/// Beginning of the names of such folders.
+const PREFIX: &str = "backstay-code-";
+/// The file that a living run holds.
+const LOCK: &str = "lock";
+/// How often one is made that another run removes at once.
+const TRIES: u32 = 4;
+
+/// The folder.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Scratch {
+    /// Makes one below a folder, and removes what runs that were killed left there. Blocks.
+    pub(super) fn create(below: &Path) -> Result<Self, CodeError> {
+        sweep(below);
+        let mut tries = TRIES;
+        loop {
+            let folder = below.join(format!("{PREFIX}{}-{:08x}", std::process::id(), unique()));
+            tries -= 1;
+            match Self::make(&folder) {
+                Ok(scratch) => return Ok(scratch),
+                // Another run took it for one that nobody holds, in the moment before we held it.
+                Err(_) if folder.parent().is_some_and(Path::is_dir) && !folder.exists() && tries > 0 => {}
+                Err(error) => return Err(CodeError::io("create", &folder, error)),
+            }
+        }
+    }
+
+    fn make(folder: &Path) -> std::io::Result<Self> {
+        fs::DirBuilder::new().mode(0o700).create(folder)?;
+        let lock = File::create(folder.join(LOCK))?;
+        // Whoever holds it instead is removing the folder.
+        flock(&lock, FlockOperation::LockExclusive)?;
+        fs::create_dir(folder.join("home"))?;
+        Ok(Self { folder: folder.to_owned(), _lock: lock })
+    }
+
+    pub(super) fn path(&self, below: &str) -> PathBuf {
+        self.folder.join(below)
+    }
+}
+
+/// Differs from one folder to the next of a process.
+fn unique() -> u32 {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.subsec_nanos().wrapping_add(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+}
+
+/// Removes folders of ours that nobody holds.
+fn sweep(below: &Path) {
+    let Ok(entries) = fs::read_dir(below) else { return };
+    let user = rustix::process::geteuid().as_raw();
+    for entry in entries.flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
+            && entry.metadata().is_ok_and(|facts| facts.is_dir() && facts.uid() == user);
+        let folder = entry.path();
+        let is_free = |lock: &File| flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // One without a lock was killed before it had one, or is just being made.
+        if ours && File::open(folder.join(LOCK)).is_ok_and(|lock| is_free(&lock)) {
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "a temporary folder stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_and_what_a_living_one_holds_is_not() {
+        let below = tempfile::tempdir().unwrap();
+        let dead = below.path().join("backstay-code-1-0");
+        fs::create_dir(&dead).unwrap();
+        fs::write(dead.join(LOCK), "").unwrap();
+        fs::create_dir(below.path().join("backstay-code-of-somebody")).unwrap();
+        let living = Scratch::create(below.path()).unwrap();
+        let another = Scratch::create(below.path()).unwrap();
+        assert!(!dead.exists());
+        assert!(living.path("home").exists() && another.path("home").exists());
+        drop((living, another));
+        assert_eq!(fs::read_dir(below.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,350 @@
+//! Repositories that want more than to be read, and sets that want more than to be restored.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_backup_core::manifest::{Codec, ObjectEntry, SetKind, Source};
+use backstay_backup_core::process::SystemRunner;
+use backstay_backup_core::set_writer::{DataPath, SetContents, SetSpec, SetWriter};
+use backstay_file_ops::code::{CodeError, CodeOptions, KIND, RestoreOptions};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::support::{Git, Scene, shell};
+
+/// Configuration that runs a program wherever git has a place for one.
+const PROGRAMS: [&str; 20] = [
+    "core.fsmonitor",
+    "core.sshCommand",
+    "core.pager",
+    "core.editor",
+    "core.gitProxy",
+    "core.askPass",
+    "core.alternateRefsCommand",
+    "diff.external",
+    "diff.evil.textconv",
+    "diff.evil.command",
+    "filter.evil.clean",
+    "filter.evil.smudge",
+    "filter.evil.process",
+    "merge.evil.driver",
+    "credential.helper",
+    "uploadpack.packObjectsHook",
+    "gpg.program",
+    "remote.origin.uploadpack",
+    "sequence.editor",
+    "alias.status",
+];
+
+#[test]
+fn nothing_that_a_repository_names_is_run() {
+    let mut scene = Scene::new();
+    let git = scene.git("app");
+    git.commit(".gitattributes", "* filter=evil diff=evil merge=evil\n");
+    git.lfs(b"large");
+    let trap = scene.path("trap.sh");
+    let sprung = scene.path("sprung");
+    fs::write(&trap, format!("#!/bin/sh\necho \"$0 $*\" >>{}\ncat\n", sprung.display())).unwrap();
+    shell("chmod 755 trap.sh; touch app/README", &scene.path(""));
+    for key in PROGRAMS {
+        git.run(&["config", key, trap.to_str().unwrap()]);
+    }
+    git.run(&["config", "filter.evil.required", "true"]);
+    git.run(&["config", "alias.for-each-ref", &format!("!{}", trap.display())]);
+    git.run(&["config", "remote.origin.url", &format!("ext::{}", trap.display())]);
+    git.run(&["config", "protocol.allow", "always"]);
+    git.run(&["config", "core.worktree", "/etc"]);
+    let hooks = [
+        "reference-transaction",
+        "post-index-change",
+        "fsmonitor-watchman",
+        "post-checkout",
+        "pre-auto-gc",
+        "post-rewrite",
+        "update",
+        "pre-commit",
+        "post-applypatch",
+        "applypatch-msg",
+        "pre-applypatch",
+    ];
+    for hook in hooks {
+        fs::create_dir_all(git.path().join(".git/hooks")).unwrap();
+        fs::copy(&trap, git.path().join(".git/hooks").join(hook)).unwrap();
+    }
+    fs::write(git.path().join("README"), "changed\n").unwrap();
+    git.write("untracked", "u");
+    // What an environment can say to git.
+    let trap = trap.display().to_string();
+    let mut environment = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+    for (name, value) in [
+        ("GIT_DIR", "/nowhere"),
+        ("GIT_INDEX_FILE", "/nowhere"),
+        ("GIT_OBJECT_DIRECTORY", "/nowhere"),
+        ("GIT_EXTERNAL_DIFF", &trap),
+        ("GIT_SSH", &trap),
+        ("GIT_PAGER", &trap),
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", "core.fsmonitor"),
+        ("GIT_CONFIG_VALUE_0", &trap),
+        ("GIT_TRACE", "/nowhere/trace"),
+        ("GIT_EXEC_PATH", "/nowhere"),
+    ] {
+        environment.insert(name.to_owned(), value.to_owned());
+    }
+    scene.runner = Arc::new(SystemRunner::new(&environment));
+    let mut options = scene.options(git.path());
+    options.uncommitted = true;
+    options.mark = true;
+    let report = scene.back_up(&options);
+    assert!(report.receipt.manifest.complete && report.mark.unwrap().is_ok());
+    let dirty = report.state.dirty.unwrap();
+    assert_eq!((dirty.unstaged, dirty.untracked), (1, 1));
+    let mut to = RestoreOptions::new(&scene.path("back"));
+    to.uncommitted = true;
+    scene.try_restore(&to).unwrap();
+    assert_eq!(fs::read_to_string(scene.path("back/README")).unwrap(), "changed\n");
+    assert!(!sprung.exists(), "{}", fs::read_to_string(&sprung).unwrap_or_default());
+    // The trap works: git itself springs it.
+    let _ = git.command(&["--git-dir=.git", "--work-tree=.", "diff"]).output();
+    assert!(sprung.exists());
+}
+
+#[test]
+fn pipes_in_the_place_of_files_make_nobody_wait() {
+    let scene = Scene::new();
+    let mut options = scene.options(&scene.path("app"));
+    options.timeout = Duration::from_secs(3);
+    options.uncommitted = true;
+    for file in ["index", "config", "HEAD", "packed-refs", "info/exclude", "shallow", "commondir"] {
+        let _ = fs::remove_dir_all(scene.path("app"));
+        let git = scene.git("app");
+        let path = git.path().join(".git").join(file);
+        let _ = fs::remove_file(&path);
+        shell(&format!("mkdir -p $(dirname '{0}'); mkfifo '{0}'", path.display()), &scene.path(""));
+        let outcome = scene.try_back_up(&options);
+        assert!(outcome.is_err(), "{file}: {outcome:?}");
+        if let Err(CodeError::TimedOut { what, .. }) = outcome {
+            println!("{file}: git {what} was ended");
+        }
+    }
+    assert!(scene.sets().is_empty());
+}
+
+/// A good set, taken apart into plain files.
+fn good(scene: &Scene) -> (BTreeMap<String, Vec<u8>>, Value) {
+    let git = scene.git("app");
+    git.lfs(b"large content");
+    git.write("README", "changed\n");
+    git.write("untracked", "u");
+    let mut options: CodeOptions = scene.plain(git.path());
+    options.uncommitted = true;
+    options.codec = Codec::None;
+    let report = scene.back_up(&options);
+    let folder = &scene.sets()[0];
+    let objects = report.receipt.manifest.objects.iter();
+    let objects =
+        objects.map(|entry| (entry.name.clone(), fs::read(folder.join(&entry.name)).unwrap())).collect();
+    (objects, report.receipt.manifest.facts.clone())
+}
+
+/// Stores a set as somebody could who is allowed to write.
+fn forge(scene: &Scene, objects: &BTreeMap<String, Vec<u8>>, facts: &Value) {
+    scene.runtime.block_on(async {
+        let stanza = backstay_backup_core::id::Stanza::parse("main").unwrap();
+        let mut source = Source::default();
+        source.database = "app".to_owned();
+        let spec = SetSpec::new(SetKind::new(KIND), stanza, "forged").source(source);
+        let writer = SetWriter::begin(&scene.repositories, spec, DataPath::default()).await.unwrap();
+        let mut entries: Vec<ObjectEntry> = Vec::new();
+        for (name, content) in objects {
+            let input = futures::stream::iter([Ok(Bytes::from(content.clone()))]);
+            entries.push(writer.object(name, Codec::None, input).await.unwrap());
+        }
+        let now = scene.repositories.clock().now();
+        writer.commit(SetContents::new(now, entries).facts(facts.clone())).await.unwrap();
+    });
+}
+
+fn tar(scene: &Scene, script: &str) -> Vec<u8> {
+    let folder = scene.path("tar");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir(&folder).unwrap();
+    shell(script, &folder);
+    fs::read(folder.join("a.tar")).unwrap()
+}
+
+fn edit(objects: &BTreeMap<String, Vec<u8>>, edit: impl FnOnce(&mut Value)) -> BTreeMap<String, Vec<u8>> {
+    let mut objects = objects.clone();
+    let mut state: Value = serde_json::from_slice(&objects["state.json"]).unwrap();
+    edit(&mut state);
+    objects.insert("state.json".to_owned(), serde_json::to_vec(&state).unwrap());
+    objects
+}
+
+fn with(objects: &BTreeMap<String, Vec<u8>>, name: &str, content: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
+    let mut objects = objects.clone();
+    objects.insert(name.to_owned(), content);
+    objects
+}
+
+#[test]
+fn forged_sets_are_refused_and_write_nothing() {
+    let scene = Scene::new();
+    let (good, facts) = good(&scene);
+    let id = facts["tips"][0].as_str().unwrap().to_owned();
+    let patch = |path: &str| {
+        format!(
+            "diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n"
+        )
+    };
+    let named = |name: &str| {
+        let name = json!({ "name": name, "id": id });
+        edit(&good, |state| state["refs"].as_array_mut().unwrap().push(name))
+    };
+    let ustar = "tar --format=posix --pax-option=delete=atime,delete=ctime -cf a.tar";
+    let untracked = |script: &str| with(&good, "untracked.tar", tar(&scene, script));
+    let cases: Vec<(&str, BTreeMap<String, Vec<u8>>)> = vec![
+        ("a ref that leads out", named("refs/../../escaped")),
+        ("a ref that is a line more", named("refs/heads/x\nffff refs/heads/y")),
+        ("a ref that is an option", named("--upload-pack=x")),
+        ("a ref that is no ref", named("config")),
+        ("HEAD elsewhere", edit(&good, |state| state["head"]["branch"] = "refs/../config".into())),
+        ("HEAD is a line more", edit(&good, |state| state["head"]["branch"] = "refs/heads/x\n[core]".into())),
+        (
+            "a symbolic ref elsewhere",
+            edit(&good, |state| state["refs"][0]["target"] = "../../../etc/passwd".into()),
+        ),
+        ("an object that is none", edit(&good, |state| state["refs"][0]["id"] = "../../x".into())),
+        ("another commit", edit(&good, |state| state["refs"][0]["id"] = "0".repeat(40).into())),
+        ("a format of tomorrow", edit(&good, |state| state["format"] = 2.into())),
+        ("no state", with(&good, "state.json", b"{}".to_vec())),
+        (
+            "an object format with an option",
+            edit(&good, |state| state["object-format"] = "sha1 --bare".into()),
+        ),
+        (
+            "an LFS object more",
+            edit(&good, |state| {
+                state["lfs"].as_array_mut().unwrap().push(json!({"id": "a".repeat(64), "size": 1}))
+            }),
+        ),
+        ("no bundle", with(&good, "repository.bundle", b"# v2 git bundle\n\n".to_vec())),
+        ("a bundle of nothing", with(&good, "repository.bundle", Vec::new())),
+        (
+            "a bundle with another pack",
+            with(&good, "repository.bundle", {
+                let mut bytes = good["repository.bundle"].clone();
+                let middle = bytes.len() - 40;
+                bytes[middle] ^= 1;
+                bytes
+            }),
+        ),
+        (
+            "a hook among the untracked",
+            untracked(&format!(
+                "mkdir -p .git/hooks; echo x >.git/hooks/post-checkout; {ustar} .git/hooks/post-checkout"
+            )),
+        ),
+        (
+            "a hook of a submodule",
+            untracked(&format!("mkdir -p sub/.GIT; echo x >sub/.GIT/config; {ustar} sub/.GIT/config")),
+        ),
+        (
+            "an untracked file above",
+            untracked(&format!(
+                "mkdir d; cd d; echo x >../escaped; {} -P ../escaped",
+                ustar.replace("a.tar", "../a.tar")
+            )),
+        ),
+        ("an absolute one", untracked(&format!("{ustar} -P /etc/hostname"))),
+        (
+            "through a link",
+            untracked(&format!(
+                "ln -s /tmp l; {ustar} l; rm l; mkdir l; echo x >l/escaped; {} l/escaped",
+                ustar.replace("-cf", "-rf")
+            )),
+        ),
+        (
+            "an LFS archive that leads out",
+            with(
+                &good,
+                "lfs.tar",
+                tar(
+                    &scene,
+                    &format!(
+                        "mkdir d; cd d; echo x >../escaped; {} -P ../escaped",
+                        ustar.replace("a.tar", "../a.tar")
+                    ),
+                ),
+            ),
+        ),
+        (
+            "LFS objects that are hooks",
+            with(
+                &good,
+                "lfs.tar",
+                tar(
+                    &scene,
+                    &format!("mkdir hooks; echo x >hooks/post-checkout; {ustar} hooks/post-checkout"),
+                ),
+            ),
+        ),
+        ("a patch that leads out", with(&good, "unstaged.patch", patch("../escaped").into_bytes())),
+        (
+            "a patch of the repository's own folder",
+            with(&good, "unstaged.patch", patch(".git/hooks/post-checkout").into_bytes()),
+        ),
+        ("a staged patch that leads out", with(&good, "staged.patch", patch("../escaped").into_bytes())),
+    ];
+    let before = fs::read_dir(scene.path("")).unwrap().count();
+    let mut to = RestoreOptions::new(&scene.path("back"));
+    to.uncommitted = true;
+    forge(&scene, &good, &facts);
+    scene.try_restore(&to).unwrap();
+    assert!(!scene.path("back/.git/hooks").exists());
+    fs::remove_dir_all(scene.path("back")).unwrap();
+    let number = cases.len();
+    for (case, objects) in cases {
+        forge(&scene, &objects, &facts);
+        let refused = scene.try_restore(&to).expect_err(case);
+        println!("{case}: {}", refused.lines().next().unwrap_or_default());
+        assert!(!scene.path("back").exists() && !scene.path("escaped").exists(), "{case}");
+        assert!(!Path::new("/tmp/escaped").exists(), "{case}");
+    }
+    let after = fs::read_dir(scene.path("")).unwrap().count();
+    // The folder in which archives were made.
+    assert_eq!(after, before);
+    println!("{number} of {number} forged sets refused");
+}
+
+#[test]
+fn files_with_hostile_names_in_a_commit_stay_where_they_belong() {
+    let scene = Scene::new();
+    let git = scene.git("app");
+    // Git itself would not make such a tree; somebody did by hand.
+    let blob = git.run(&["hash-object", "-w", "README"]).trim().to_owned();
+    for path in [".git", "..", ".GIT"] {
+        let tree = format!("100644 blob {blob}\t{path}\n");
+        let made = make_tree(&git, &tree);
+        let Some(made) = made else { continue };
+        let commit = git.run(&["commit-tree", "-m", "evil", &made]);
+        git.run(&["update-ref", "refs/heads/main", commit.trim()]);
+        let stored = scene.try_back_up(&scene.options(git.path()));
+        // Taken or refused: it never lands anywhere.
+        if stored.is_ok() {
+            let _ = scene.try_restore(&RestoreOptions::new(&scene.path("back")));
+            assert!(!scene.path("back/.git").is_file());
+            let _ = fs::remove_dir_all(scene.path("back"));
+        }
+    }
+}
+
+fn make_tree(git: &Git, lines: &str) -> Option<String> {
+    fs::write(git.path().join(".git/tree-lines"), lines).unwrap();
+    let script = "GIT_CONFIG_GLOBAL=/dev/null git mktree <.git/tree-lines 2>/dev/null || true";
+    let made = shell(script, git.path()).trim().to_owned();
+    (!made.is_empty()).then_some(made)
+}
