@@ -28,6 +28,18 @@ const DAMAGE: [&str; 14] = [
     "failed to parse",
 ];
 
+/// Words that speak of the machine.
+const MACHINE: [&str; 8] = [
+    "no space left",
+    "disk quota",
+    "cannot allocate",
+    "out of memory",
+    "resource temporarily",
+    "too many open files",
+    "unable to create thread",
+    "read-only file system",
+];
+
 /// Why code was not backed up or restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -104,12 +116,31 @@ impl CodeError {
     pub(super) fn of_repository(path: &Path, what: &str, words: &str) -> Self {
         let problem = if words.is_empty() { format!("git {what} failed") } else { words.to_owned() };
         let lower = problem.to_lowercase();
-        if DAMAGE.iter().any(|word| lower.contains(word)) {
-            Self::Damaged { path: path.to_owned(), problem }
-        } else {
-            Self::Git { what: what.to_owned(), problem }
+        if lower.contains("permission denied") {
+            let remedy = "run as an account that may read all of it";
+            return Self::NotTaken { path: path.to_owned(), problem, remedy };
+        }
+        if !is_of_machine(&lower) && DAMAGE.iter().any(|word| lower.contains(word)) {
+            return Self::Damaged { path: path.to_owned(), problem };
+        }
+        Self::Git { what: what.to_owned(), problem }
+    }
+
+    /// Git that complained about a pack: that is damage, unless the machine failed.
+    pub(super) fn of_pack(path: &Path, error: Self) -> Self {
+        match error {
+            Self::Git { problem, .. } if !is_of_machine(&problem.to_lowercase()) => {
+                Self::Damaged { path: path.to_owned(), problem }
+            }
+            Self::Damaged { problem, .. } => Self::Damaged { path: path.to_owned(), problem },
+            error => error,
         }
     }
+}
+
+/// Whether it is no fault of the data that git failed.
+fn is_of_machine(lower: &str) -> bool {
+    MACHINE.iter().any(|word| lower.contains(word))
 }
 
 impl From<CoreError> for CodeError {

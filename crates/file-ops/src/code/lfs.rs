@@ -202,7 +202,8 @@ pub(super) fn check(
     Ok(differences)
 }
 
-fn digest(path: &Path) -> std::io::Result<String> {
+/// SHA-256 of a file's content. Blocks.
+pub(super) fn digest(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; 256 << 10]);
     loop {

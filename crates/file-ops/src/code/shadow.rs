@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::CodeError;
 use super::git::Git;
-use super::layout::{Layout, read_small};
+use super::layout::Layout;
 use super::state::{Head, Name, Oid, Ref, State, Submodule, WorkTree};
 use super::{FORMAT, WORKTREES};
 
@@ -32,9 +32,9 @@ pub(super) async fn read_refs(git: &Git, layout: &Layout) -> Result<State, CodeE
         ..State::default()
     };
     for _ in 0..TRIES {
-        let head = read_head(git, layout).await?;
+        let head = read_head(git, &layout.git, &layout.folder).await?;
         state.refs = list_refs(git, &layout.git, &layout.folder).await?;
-        state.head = read_head(git, layout).await?;
+        state.head = read_head(git, &layout.git, &layout.folder).await?;
         if state.head == head {
             break;
         }
@@ -44,34 +44,34 @@ pub(super) async fn read_refs(git: &Git, layout: &Layout) -> Result<State, CodeE
         let branch = state.refs.iter().find(|reference| reference.name == *branch);
         state.head.commit = branch.map(|branch| branch.id.clone());
     }
-    state.worktrees = worktrees(layout)?;
+    state.worktrees = worktrees(git, layout).await?;
     for worktree in &state.worktrees {
         // A commit that nothing but another working tree stands on would otherwise not be in the bundle.
         let name = Name([WORKTREES.as_bytes(), &worktree.name.0].concat());
         let is_new = state.refs.iter().all(|reference| reference.name != name);
-        if let Ok(id) = Oid::parse(&worktree.head.to_string())
+        if let (None, Some(id)) = (&worktree.head.branch, &worktree.head.commit)
             && is_new
         {
-            state.refs.push(Ref { name, id, target: None });
+            state.refs.push(Ref { name, id: id.clone(), target: None });
         }
     }
     state.refs.sort();
     Ok(state)
 }
 
-async fn read_head(git: &Git, layout: &Layout) -> Result<Head, CodeError> {
-    let command = git.command(&layout.git, ["symbolic-ref", "-q", "HEAD"]);
+async fn read_head(git: &Git, repository: &Path, named: &Path) -> Result<Head, CodeError> {
+    let command = git.command(repository, ["symbolic-ref", "-q", "HEAD"]);
     let said = git.say(command).await?;
     let branch = match said.code {
         0 => Some(Name(said.stdout.trim_ascii_end().to_vec())),
         1 => None,
-        _ => return Err(CodeError::of_repository(&layout.folder, "symbolic-ref", &said.words)),
+        _ => return Err(CodeError::of_repository(named, "symbolic-ref", &said.words)),
     };
-    let said = git.say(git.command(&layout.git, ["rev-parse", "-q", "--verify", "HEAD"])).await?;
+    let said = git.say(git.command(repository, ["rev-parse", "-q", "--verify", "HEAD"])).await?;
     let commit = if said.code == 0 {
         Some(Oid::parse(&said.text()).map_err(CodeError::internal)?)
     } else if branch.is_none() {
-        return Err(CodeError::of_repository(&layout.folder, "rev-parse", "HEAD is broken"));
+        return Err(CodeError::of_repository(named, "rev-parse", "HEAD is broken"));
     } else {
         None
     };
@@ -100,29 +100,29 @@ fn parse_ref(line: &[u8]) -> Result<Ref, CodeError> {
     Ok(Ref { name: Name(name.to_vec()), id, target })
 }
 
-/// The other working trees of a repository, as far as their HEAD can be read.
-fn worktrees(layout: &Layout) -> Result<Vec<WorkTree>, CodeError> {
+/// The other working trees of a repository. One whose HEAD cannot be read is none any more.
+async fn worktrees(git: &Git, layout: &Layout) -> Result<Vec<WorkTree>, CodeError> {
     let folder = layout.common.join("worktrees");
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+    let mut folders = match fs::read_dir(&folder) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(CodeError::io("read", &folder, error)),
     };
+    folders.retain(|path| *path != layout.git);
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| CodeError::io("read", &folder, error))?.path();
-        if path == layout.git || !path.join("HEAD").exists() {
-            continue;
+    for path in folders {
+        if let Ok(head) = read_head(git, &path, &layout.folder).await {
+            found.push(WorkTree {
+                name: Name(path.file_name().unwrap_or_default().as_bytes().to_vec()),
+                head,
+            });
         }
-        let head = Name(read_small(&path.join("HEAD"))?.trim_ascii_end().to_vec());
-        let name = Name(path.file_name().unwrap_or_default().as_bytes().to_vec());
-        found.push(WorkTree { name, head });
     }
     if layout.git != layout.common {
-        let head = Name(read_small(&layout.common.join("HEAD"))?.trim_ascii_end().to_vec());
+        let head = read_head(git, &layout.common, &layout.folder).await?;
         found.push(WorkTree { name: Name(b"main".to_vec()), head });
     }
-    found.sort();
+    found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
 }
 

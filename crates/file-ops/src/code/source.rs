@@ -167,7 +167,9 @@ impl Source {
         let settled = serde_json::to_vec(&self.state.settled()).ok()?;
         let Some(uncommitted) = &self.uncommitted else { return Some(hex::encode(Sha256::digest(&settled))) };
         let (staged, unstaged) = (&uncommitted.staged.digest, &uncommitted.unstaged.digest);
-        let tree = Tree { found: uncommitted.untracked.clone(), ..Tree::default() };
+        // Times of folders change with files in them that are none of ours.
+        let files = uncommitted.untracked.iter().filter(|found| !found.state.file_type().is_dir());
+        let tree = Tree { found: files.cloned().collect(), ..Tree::default() };
         tree.fingerprint(now, &[&settled, staged.as_bytes(), unstaged.as_bytes()])
     }
 

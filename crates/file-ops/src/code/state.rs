@@ -123,14 +123,14 @@ pub struct Ref {
 }
 
 /// A further working tree of a repository.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct WorkTree {
-    /// Its name.
+    /// Its name; `main` for the first one.
     pub name: Name,
-    /// What its HEAD says: `ref: …` or a commit.
-    pub head: Name,
+    /// Its HEAD.
+    pub head: Head,
 }
 
 /// A submodule of the commit that is checked out.

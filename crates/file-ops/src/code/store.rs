@@ -171,7 +171,10 @@ impl Job<'_> {
         let proof = source.proof();
         shadow::init(git, &proof, &source.state.object_format, true).await?;
         shadow::write_refs(&proof, &source.state)?;
-        if !bundle::is_needed(git, &source.shadow, &excluded).await.map_err(|error| renamed(error, named))? {
+        if !bundle::is_needed(git, &source.shadow, &excluded)
+            .await
+            .map_err(|error| CodeError::of_pack(named, error))?
+        {
             return Ok(None);
         }
         if !excluded.is_empty() {
@@ -181,7 +184,7 @@ impl Job<'_> {
         let entry = git.bounded("bundle", self.stream(writer, &proof, &excluded, progress)).await?;
         progress.begin("proving");
         let proven = bundle::check_connected(git, &proof, &source.state.tips(), &excluded).await;
-        proven.map_err(|error| renamed(error, named))?;
+        proven.map_err(|error| CodeError::of_pack(named, error))?;
         Ok(Some(entry))
     }
 
@@ -228,14 +231,14 @@ impl Job<'_> {
             if !matches!(error, backstay_backup_core::Error::Source { .. }) {
                 return Err(error.into());
             }
-            proven.map_err(|error| renamed(error, named))?;
+            proven.map_err(|error| CodeError::of_pack(named, error))?;
             return Err(error.into());
         }
         let (code, words) = ended(&mut child).await?;
         if code != 0 {
             return Err(CodeError::of_repository(named, "bundle create", &words));
         }
-        proven.map_err(|error| renamed(error, named))?;
+        proven.map_err(|error| CodeError::of_pack(named, error))?;
         Ok(stored?)
     }
 
@@ -346,13 +349,4 @@ fn received(taps: mpsc::Receiver<Bytes>) -> impl futures::Stream<Item = io::Resu
         let chunk = taps.recv().await?;
         Some((Ok(chunk), taps))
     })
-}
-
-/// What git says of our own repositories is about the one that they were made of.
-fn renamed(error: CodeError, named: &Path) -> CodeError {
-    match error {
-        CodeError::Git { what, problem } => CodeError::of_repository(named, &what, &problem),
-        CodeError::Damaged { problem, .. } => CodeError::Damaged { path: named.to_owned(), problem },
-        error => error,
-    }
 }

@@ -10,11 +10,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use backstay_backup_core::process::CommandSpec;
-use sha2::{Digest as _, Sha256};
 
 use super::error::CodeError;
 use super::git::{Git, ended};
 use super::layout::{Layout, read_small};
+use super::lfs;
 use super::scratch::Scratch;
 use super::shadow::Shadow;
 use super::state::Dirty;
@@ -228,10 +228,8 @@ async fn patch(
 }
 
 fn digest(path: &Path) -> Result<(u64, String), CodeError> {
-    let mut digest = Sha256::new();
-    let read = File::open(path).and_then(|mut file| io::copy(&mut file, &mut digest));
-    let bytes = read.map_err(|error| CodeError::io("read", path, error))?;
-    Ok((bytes, hex::encode(digest.finalize())))
+    let read = fs::metadata(path).and_then(|facts| Ok((facts.len(), lfs::digest(path)?)));
+    read.map_err(|error| CodeError::io("read", path, error))
 }
 
 /// The files and the folders on the way to them.

@@ -129,6 +129,8 @@ fn assert_quiet(folder: &Path) {
 fn a_killed_backup_leaves_whole_sets_only() {
     let scene = Scene::new();
     let git = prepare(&scene);
+    time_of(&scene, BACKUP, "kills::child_that_backs_up");
+    git.commit("second", "2");
     let whole = time_of(&scene, BACKUP, "kills::child_that_backs_up");
     let (mut killed, mut sets) = (0, scene.sets().len());
     let mut random = rand::rng();

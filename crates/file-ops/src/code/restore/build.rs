@@ -144,15 +144,13 @@ impl<'a> Build<'a> {
         let reader = self.job.open(manifest, entry)?;
         match bundle::unbundle(self.git, &self.repository, chunks(reader)).await {
             Ok(_) => Ok(()),
-            Err(CodeError::Git { what, problem }) => {
-                let set = manifest.set.to_string();
-                // A full disk is no fault of the set.
-                match CodeError::of_repository(&self.repository, &what, &problem) {
-                    CodeError::Damaged { problem, .. } => Err(CodeError::Differs { set, problem }),
-                    error => Err(error),
+            Err(error) => match CodeError::of_pack(&self.repository, error) {
+                CodeError::Damaged { problem, .. } => {
+                    Err(CodeError::Differs { set: manifest.set.to_string(), problem })
                 }
-            }
-            Err(error) => Err(error),
+                // A full disk is no fault of the set.
+                error => Err(error),
+            },
         }
     }
 
