@@ -10,6 +10,8 @@ use backstay_backup_core::manifest::{Codec, ObjectEntry, SetKind, Source};
 use backstay_backup_core::process::SystemRunner;
 use backstay_backup_core::set_writer::{DataPath, SetContents, SetSpec, SetWriter};
 use backstay_file_ops::code::{CodeError, CodeOptions, KIND, RestoreOptions};
+use backstay_file_ops::tar::{END, Entry, EntryKind, encode, padding};
+use backstay_file_ops::{ArchivePath, Attributes};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -136,6 +138,9 @@ fn pipes_in_the_place_of_files_make_nobody_wait() {
 /// A good set, taken apart into plain files.
 fn good(scene: &Scene) -> (BTreeMap<String, Vec<u8>>, Value) {
     let git = scene.git("app");
+    std::os::unix::fs::symlink("/tmp", git.path().join("tracked-link")).unwrap();
+    git.run(&["add", "."]);
+    git.run(&["commit", "-q", "-m", "link"]);
     git.lfs(b"large content");
     git.write("README", "changed\n");
     git.write("untracked", "u");
@@ -168,12 +173,20 @@ fn forge(scene: &Scene, objects: &BTreeMap<String, Vec<u8>>, facts: &Value) {
     });
 }
 
-fn tar(scene: &Scene, script: &str) -> Vec<u8> {
-    let folder = scene.path("tar");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir(&folder).unwrap();
-    shell(script, &folder);
-    fs::read(folder.join("a.tar")).unwrap()
+/// An archive as the writer makes them, with these files and links.
+fn tar(entries: &[(&str, EntryKind<'_>)]) -> Vec<u8> {
+    let mut attributes = Attributes::default();
+    attributes.mode = 0o755;
+    let mut bytes = Vec::new();
+    for (path, kind) in entries {
+        let path = ArchivePath::parse(path.as_bytes()).unwrap();
+        encode(&Entry { path: &path, kind: *kind, attributes: &attributes }, &mut bytes);
+        if let EntryKind::File(size) = kind {
+            bytes.resize(bytes.len() + usize::try_from(*size).unwrap() + padding(*size), b'x');
+        }
+    }
+    bytes.extend(END);
+    bytes
 }
 
 fn edit(objects: &BTreeMap<String, Vec<u8>>, edit: impl FnOnce(&mut Value)) -> BTreeMap<String, Vec<u8>> {
@@ -195,6 +208,8 @@ fn forged_sets_are_refused_and_write_nothing() {
     let scene = Scene::new();
     let (good, facts) = good(&scene);
     let id = facts["tips"][0].as_str().unwrap().to_owned();
+    let stored = facts["lfs"]["stored"][0].as_str().unwrap();
+    let lfs_name = format!("lfs/objects/{}/{}/{stored}", &stored[..2], &stored[2..4]);
     let patch = |path: &str| {
         format!(
             "diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n"
@@ -204,8 +219,10 @@ fn forged_sets_are_refused_and_write_nothing() {
         let name = json!({ "name": name, "id": id });
         edit(&good, |state| state["refs"].as_array_mut().unwrap().push(name))
     };
-    let ustar = "tar --format=posix --pax-option=delete=atime,delete=ctime -cf a.tar";
-    let untracked = |script: &str| with(&good, "untracked.tar", tar(&scene, script));
+    let untracked = |entries: &[(&str, EntryKind<'_>)]| with(&good, "untracked.tar", tar(entries));
+    let lfs = |entries: &[(&str, EntryKind<'_>)]| with(&good, "lfs.tar", tar(entries));
+    let file = EntryKind::File(512);
+    let link = EntryKind::Symlink(b"/tmp");
     let cases: Vec<(&str, BTreeMap<String, Vec<u8>>)> = vec![
         ("a ref that leads out", named("refs/../../escaped")),
         ("a ref that is a line more", named("refs/heads/x\nffff refs/heads/y")),
@@ -242,56 +259,15 @@ fn forged_sets_are_refused_and_write_nothing() {
                 bytes
             }),
         ),
-        (
-            "a hook among the untracked",
-            untracked(&format!(
-                "mkdir -p .git/hooks; echo x >.git/hooks/post-checkout; {ustar} .git/hooks/post-checkout"
-            )),
-        ),
-        (
-            "a hook of a submodule",
-            untracked(&format!("mkdir -p sub/.GIT; echo x >sub/.GIT/config; {ustar} sub/.GIT/config")),
-        ),
-        (
-            "an untracked file above",
-            untracked(&format!(
-                "mkdir d; cd d; echo x >../escaped; {} -P ../escaped",
-                ustar.replace("a.tar", "../a.tar")
-            )),
-        ),
-        ("an absolute one", untracked(&format!("{ustar} -P /etc/hostname"))),
-        (
-            "through a link",
-            untracked(&format!(
-                "ln -s /tmp l; {ustar} l; rm l; mkdir l; echo x >l/escaped; {} l/escaped",
-                ustar.replace("-cf", "-rf")
-            )),
-        ),
-        (
-            "an LFS archive that leads out",
-            with(
-                &good,
-                "lfs.tar",
-                tar(
-                    &scene,
-                    &format!(
-                        "mkdir d; cd d; echo x >../escaped; {} -P ../escaped",
-                        ustar.replace("a.tar", "../a.tar")
-                    ),
-                ),
-            ),
-        ),
-        (
-            "LFS objects that are hooks",
-            with(
-                &good,
-                "lfs.tar",
-                tar(
-                    &scene,
-                    &format!("mkdir hooks; echo x >hooks/post-checkout; {ustar} hooks/post-checkout"),
-                ),
-            ),
-        ),
+        ("a hook among the untracked", untracked(&[(".git/hooks/post-checkout", file)])),
+        ("a configuration of a submodule", untracked(&[("sub/.GIT/config", file)])),
+        ("through a link of the archive", untracked(&[("link", link), ("link/escaped", file)])),
+        ("through a link of the commit", untracked(&[("tracked-link/escaped", file)])),
+        ("below a file of the commit", untracked(&[("README/escaped", file)])),
+        ("in the place of a file of the commit", untracked(&[("README", file)])),
+        ("an LFS archive through a link", lfs(&[("lfs", link), ("lfs/escaped", file)])),
+        ("LFS objects that are hooks", lfs(&[("hooks/post-checkout", file)])),
+        ("an LFS object of another name", lfs(&[(lfs_name.as_str(), file)])),
         ("a patch that leads out", with(&good, "unstaged.patch", patch("../escaped").into_bytes())),
         (
             "a patch of the repository's own folder",
@@ -315,7 +291,6 @@ fn forged_sets_are_refused_and_write_nothing() {
         assert!(!Path::new("/tmp/escaped").exists(), "{case}");
     }
     let after = fs::read_dir(scene.path("")).unwrap().count();
-    // The folder in which archives were made.
     assert_eq!(after, before);
     println!("{number} of {number} forged sets refused");
 }

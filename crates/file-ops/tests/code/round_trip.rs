@@ -127,7 +127,7 @@ fn stock_tools_alone_open_a_chain() {
          done
          git clone -q --mirror $(basename {full}).bundle stock/.git
          git -C stock config core.bare false
-         git -C stock fetch -q $PWD/$(basename {new}).bundle '+refs/*:refs/*'
+         git -C stock bundle unbundle $PWD/$(basename {new}).bundle >/dev/null
          age -d -i key.txt {new}/state.json.zst.age | zstd -qd >state.json
          jq -r '.refs[] | select(.target == null) | \"\\(.id) \\(.name)\"' state.json | LC_ALL=C sort -k2 >wanted
          git -C stock for-each-ref --format='delete %(refname)' | git -C stock update-ref --no-deref --stdin

@@ -14,7 +14,7 @@ fn found(error: CodeError) -> Vec<String> {
 
 /// A key that looks like one, put together here so that nobody takes this file for a leak.
 fn key() -> String {
-    format!("AKIA{}", "Q3EXAMPLEKEY2345")
+    format!("AKIA{}", "Q3ZJTOPLWKEY2357")
 }
 
 #[test]

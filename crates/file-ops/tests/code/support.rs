@@ -111,21 +111,29 @@ impl Scene {
         Ok(work(&catalog, newest))
     }
 
+    /// Restores the newest good set.
     pub fn try_restore(&self, options: &RestoreOptions) -> Result<Restored, String> {
+        self.with_newest(|catalog, set| self.restore_set(catalog, set, options))?
+    }
+
+    pub fn restore_set(
+        &self,
+        catalog: &Catalog,
+        set: &SetSummary,
+        options: &RestoreOptions,
+    ) -> Result<Restored, String> {
         let (progress, cancel, identities) = (Progress::new(), CancellationToken::new(), self.identities());
-        self.with_newest(|catalog, set| {
-            let stored = StoredSet {
-                repositories: &self.repositories,
-                catalog,
-                set,
-                identities: &identities,
-                runner: &self.runner,
-                progress: &progress,
-                cancel: &cancel,
-            };
-            let restoring = restore(&stored, options);
-            self.runtime.block_on(Box::pin(restoring)).map_err(|error| error.to_string())
-        })?
+        let stored = StoredSet {
+            repositories: &self.repositories,
+            catalog,
+            set,
+            identities: &identities,
+            runner: &self.runner,
+            progress: &progress,
+            cancel: &cancel,
+        };
+        let restoring = restore(&stored, options);
+        self.runtime.block_on(Box::pin(restoring)).map_err(|error| error.to_string())
     }
 
     #[track_caller]
