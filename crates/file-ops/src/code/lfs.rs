@@ -118,7 +118,7 @@ pub(super) fn write(
             |file: &File| file.metadata().is_ok_and(|facts| facts.is_file() && facts.len() == object.size);
         match file {
             Err(error) => {
-                problems.push(problem(ProblemKind::Unreadable, &path.to_string(), &error.to_string()))
+                problems.push(problem(ProblemKind::Unreadable, &path.to_string(), &error.to_string()));
             }
             Ok(file) if !whole(&file) => {
                 problems.push(problem(

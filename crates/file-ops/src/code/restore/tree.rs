@@ -79,8 +79,7 @@ async fn untracked(build: &Build<'_>, tree: &Path) -> Result<(), CodeError> {
     let cancel = job.stored.cancel.clone();
     let looking = tokio::task::spawn_blocking(move || {
         let mut inside = None;
-        let mut options = UnpackOptions::default();
-        options.allow_case_collisions = true;
+        let options = UnpackOptions { allow_case_collisions: true, ..UnpackOptions::default() };
         list(reader, &options, &cancel, |entry| {
             if is_gits_own(entry.path.as_bytes()) {
                 inside = Some(entry.path.to_string());
