@@ -21,7 +21,7 @@ const LONGEST: usize = 256 << 20;
 /// Those of some objects that a repository has.
 pub(super) async fn present(git: &Git, shadow: &Shadow, oids: &[Oid]) -> Result<Vec<Oid>, CodeError> {
     let command = git.command(&shadow.path, ["cat-file", "--batch-check=%(objectname)"]);
-    let said = git.ask(&shadow.path, command, lines(oids, "").as_bytes()).await?;
+    let said = git.ask(&shadow.named, command, lines(oids, "").as_bytes()).await?;
     let answers = said.stdout.split(|byte| *byte == b'\n');
     // `<id> missing` for others.
     Ok(answers.filter_map(|line| Oid::parse(std::str::from_utf8(line).ok()?).ok()).collect())
@@ -36,7 +36,7 @@ pub(super) async fn is_needed(git: &Git, shadow: &Shadow, excluded: &[Oid]) -> R
     let args = ["rev-list", "--objects", "--max-count=1", "--all", "--stdin"];
     let said = git.say_long(git.command(&shadow.path, args), lines(excluded, "^").as_bytes()).await?;
     if said.code != 0 {
-        return Err(CodeError::of_repository(&shadow.path, "rev-list", &said.words));
+        return Err(CodeError::of_repository(&shadow.named, "rev-list", &said.words));
     }
     Ok(!said.stdout.is_empty())
 }

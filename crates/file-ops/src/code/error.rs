@@ -10,26 +10,8 @@ use backstay_backup_core::{Class, Error as CoreError};
 use crate::error::Error;
 use crate::path::printable_path;
 
-/// Words in git's complaints that speak of damage, not of a disk that is full or a program that is missing.
-const DAMAGE: [&str; 14] = [
-    "corrupt",
-    "unable to read",
-    "bad object",
-    "missing",
-    "broken",
-    "does not match",
-    "garbage",
-    "inflate",
-    "invalid",
-    "hash mismatch",
-    "could not read",
-    "not a valid",
-    "unresolved delta",
-    "failed to parse",
-];
-
 /// Words that speak of the machine.
-const MACHINE: [&str; 8] = [
+const MACHINE: [&str; 9] = [
     "no space left",
     "disk quota",
     "cannot allocate",
@@ -38,6 +20,7 @@ const MACHINE: [&str; 8] = [
     "too many open files",
     "unable to create thread",
     "read-only file system",
+    "usage: git",
 ];
 
 /// Why code was not backed up or restored.
@@ -120,10 +103,10 @@ impl CodeError {
             let remedy = "run as an account that may read all of it";
             return Self::NotTaken { path: path.to_owned(), problem, remedy };
         }
-        if !is_of_machine(&lower) && DAMAGE.iter().any(|word| lower.contains(word)) {
-            return Self::Damaged { path: path.to_owned(), problem };
+        if is_of_machine(&lower) {
+            return Self::Git { what: what.to_owned(), problem };
         }
-        Self::Git { what: what.to_owned(), problem }
+        Self::Damaged { path: path.to_owned(), problem }
     }
 
     /// Git that complained about a pack: that is damage, unless the machine failed.

@@ -20,6 +20,8 @@ const TRIES: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Shadow {
     pub(super) path: PathBuf,
+    /// The one that it borrows from: what is wrong is wrong there.
+    pub(super) named: PathBuf,
 }
 
 /// Reads HEAD and the refs.
@@ -137,7 +139,7 @@ impl Shadow {
         init(git, &path, &state.object_format, true).await?;
         borrow(&path, &layout.objects())?;
         write_refs(&path, state)?;
-        Ok(Self { path })
+        Ok(Self { path, named: layout.folder.clone() })
     }
 
     /// Submodules of the commit that is checked out.
@@ -153,7 +155,7 @@ impl Shadow {
     pub(super) async fn files(&self, git: &Git, state: &State) -> Result<Vec<TreeFile>, CodeError> {
         let Some(commit) = &state.head.commit else { return Ok(Vec::new()) };
         let command = git.command(&self.path, ["ls-tree", "-r", "-z", "--full-tree", commit.as_str()]);
-        let said = git.ask(&self.path, command, &[]).await?;
+        let said = git.ask(&self.named, command, &[]).await?;
         let entries = said.stdout.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
         entries.map(|entry| TreeFile::parse(entry).ok_or_else(|| odd(entry))).collect()
     }
