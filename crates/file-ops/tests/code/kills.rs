@@ -136,7 +136,7 @@ fn a_killed_backup_leaves_whole_sets_only() {
     let mut random = rand::rng();
     for round in 0..rounds() {
         git.commit(&format!("round{round}"), [round as u8; 100_000]);
-        let share = random.random_range(0.0..1.1);
+        let share = random.random_range(0.0..1.3);
         killed += u32::from(kill(&scene, BACKUP, "kills::child_that_backs_up", whole.mul_f64(share)));
         assert_quiet(&scene.path("scratch"));
         let now = scene.sets().len();
@@ -185,7 +185,7 @@ fn a_killed_restore_leaves_nothing_or_all() {
     let mut random = rand::rng();
     for round in 0..rounds() {
         let _ = fs::remove_dir_all(scene.path("back"));
-        let share = random.random_range(0.0..1.1);
+        let share = random.random_range(0.0..1.3);
         killed += u32::from(kill(&scene, RESTORE, "kills::child_that_restores", whole.mul_f64(share)));
         assert_quiet(&scene.path("back"));
         if scene.path("back").exists() {
