@@ -245,7 +245,7 @@ fn forged_sets_are_refused_and_write_nothing() {
         (
             "an LFS object more",
             edit(&good, |state| {
-                state["lfs"].as_array_mut().unwrap().push(json!({"id": "a".repeat(64), "size": 1}))
+                state["lfs"].as_array_mut().unwrap().push(json!({"id": "a".repeat(64), "size": 1}));
             }),
         ),
         ("no bundle", with(&good, "repository.bundle", b"# v2 git bundle\n\n".to_vec())),
