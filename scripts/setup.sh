@@ -56,6 +56,9 @@ patchelf patchelf
 setpriv util-linux
 strace strace
 flock util-linux
+unshare util-linux
+mount mount
+tc iproute2
 redis-server redis-server
 redis-cli redis-tools
 openssl openssl

@@ -24,6 +24,8 @@ use report::{Archived, Told};
 /// Where spools lie, one folder for each stanza and stream.
 const SPOOLS: &str = "/var/spool/backstay";
 
+/// How long opening the repositories may keep us from reading.
+const GLANCE: Duration = Duration::from_secs(5);
 /// How often it is tried to open repositories that are out.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -127,27 +129,39 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
     let opened = if read_status(&options.spool)?.is_none() {
         ctx.open_or_create(Box::pin(check)).await?
     } else {
-        match ctx.open_quorum().await {
-            Err(failure) if !args.until_caught_up => {
-                let waited = Box::pin(wait_for_repositories(ctx, &source, &stream, &options)).await?;
-                waited.ok_or(failure)?
-            }
-            opened => opened?,
-        }
+        Box::pin(open_and_receive(ctx, args, &source, &stream, &options)).await?
     };
     let archive = StreamArchive::new(opened.repositories.clone(), ctx.stanza().clone(), stream);
     let report = Box::pin(follow(&source, &archive, &options, &ctx.cancel)).await?;
     ctx.print(&Archived(report))
 }
 
-/// Receives into the spool until the repositories can be opened; `None` when there is nothing to go on from.
-async fn wait_for_repositories(
+/// Opens the repositories. While that takes long, or again and again until it succeeds, what comes is received into the spool.
+async fn open_and_receive(
     ctx: &Context,
+    args: &Args,
     source: &Source,
     stream: &StreamId,
     options: &FollowOptions,
-) -> Result<Option<Opened>, Failure> {
+) -> Result<Opened, Failure> {
+    let mut first = Box::pin(ctx.open_quorum());
+    if args.until_caught_up {
+        return first.await;
+    }
+    let tried = tokio::time::timeout(GLANCE, &mut first).await;
+    let under_way = tried.is_err();
+    let failure = match tried {
+        Ok(Ok(opened)) => return Ok(opened),
+        Ok(Err(failure)) => failure,
+        Err(_) => {
+            let problem = format!("the repositories do not answer within {} s", GLANCE.as_secs());
+            Failure::new(Class::Temporary, problem)
+        }
+    };
     let opening = async {
+        if under_way && let Ok(opened) = first.await {
+            return opened;
+        }
         loop {
             sleep(AGAIN).await;
             if let Ok(opened) = ctx.open_quorum().await {
@@ -155,8 +169,10 @@ async fn wait_for_repositories(
             }
         }
     };
-    let of = (ctx.stanza(), stream);
-    Ok(Box::pin(receive_until(source, of, options, opening, &ctx.cancel)).await?)
+    let (of, problem) = ((ctx.stanza(), stream), failure.message());
+    let received = Box::pin(receive_until(source, of, options, &problem, opening, &ctx.cancel)).await?;
+    // There is nothing to go on from, or it was told to end.
+    received.ok_or(failure)
 }
 
 fn options(ctx: &Context, args: &Args, stream: &StreamId, spool: &Path) -> Result<FollowOptions, Failure> {

@@ -1,9 +1,12 @@
-//! `archive-redis` against a real server, through kills of either or both, outages of the store and cuts of the network: what was
+//! `archive-redis` against a real server, through kills of either or both, outages of the store, full disks, and a network
+//! that breaks off and loses packets: what was
 //! acknowledged to a client is in the archive, byte for byte, without a gap.
 //!
 //! A few rounds of each, many with `BACKSTAY_SOAK` in the environment.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+#[path = "archive_redis/disk.rs"]
+mod disk;
 #[path = "archive_redis/kills.rs"]
 mod kills;
 #[path = "archive_redis/network.rs"]
@@ -14,6 +17,8 @@ mod outage;
 mod scene;
 #[path = "archive_redis/usual.rs"]
 mod usual;
+#[path = "archive_redis/writer.rs"]
+mod writer;
 
 /// How often something is repeated.
 fn rounds(usual: usize, soak: usize) -> usize {

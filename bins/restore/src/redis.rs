@@ -127,6 +127,7 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
     if args.dry_run {
         return ctx.print(&Plan { plan: &plan });
     }
+    plan.refuse_if_full()?;
     args.service.stop(ctx).await?;
     let applying = plan.apply(&opened.repositories, &identities, &ctx.progress, &ctx.cancel);
     let mut receipt = Box::pin(applying).await?;

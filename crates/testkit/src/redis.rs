@@ -224,8 +224,8 @@ impl TestRedis {
         let mut command = Command::new(&self.program);
         command.arg(self.configuration()).current_dir("/");
         let server = ProcessGuard::spawn(&command, self.account.as_ref(), "KILL", &self.log())?;
-        let port = self.port();
-        self.server.insert(server).wait_ready("Redis", START_PATIENCE, || answers(port))
+        let (port, password) = (self.port(), self.password.as_deref());
+        self.server.insert(server).wait_ready("Redis", START_PATIENCE, || answers(port, password))
     }
 
     /// The loopback port.
@@ -329,11 +329,16 @@ impl TestRedis {
     }
 }
 
-/// Whether the server has loaded its data. Without the password it answers `-NOAUTH`, while loading `-LOADING`.
-fn answers(port: u16) -> bool {
+/// Whether the server has loaded its data; `-LOADING` says that it has not. Who is asked for a password that nobody
+/// knows here is content with `-NOAUTH`, which is also said while it loads.
+fn answers(port: u16, password: Option<&str>) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        if let Some(password) = password {
+            stream.write_all(format!("AUTH {password}\r\n").as_bytes())?;
+            stream.read_exact(&mut [0; 5])?;
+        }
         stream.write_all(b"PING\r\n")?;
         let mut answer = [0; 7];
         stream.read_exact(&mut answer)?;

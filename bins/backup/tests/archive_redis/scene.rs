@@ -1,14 +1,11 @@
 //! A server, a client that writes and remembers what was acknowledged, an archiver, and a look at what is archived.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use backstay_backup_core::catalog::Catalog;
 use backstay_backup_core::clock::SystemClock;
@@ -17,10 +14,16 @@ use backstay_backup_core::id::Stanza;
 use backstay_backup_core::local::LocalStore;
 use backstay_backup_core::replicas::Repositories;
 use backstay_backup_core::repository::Repository;
+use backstay_backup_core::secret::Secret;
+use backstay_backup_core::store::SharedStore;
 use backstay_redis_ops::archive::{LineFacts, StreamArchive, StreamId, StreamSurvey, bases};
 use backstay_redis_ops::resp::{Capture, CommandScanner, StreamState};
+use backstay_storage_s3::{Credentials, S3Options as StoreOptions, S3Store};
+use backstay_testkit::s3::{Credential, S3Options, S3Server};
 use backstay_testkit::{RedisOptions, TestRedis};
 use serde_json::Value;
+
+use crate::writer::Acknowledged;
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -28,6 +31,10 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Scene {
     pub redis: TestRedis,
     pub root: tempfile::TempDir,
+    /// The repository, unless it is a folder.
+    pub bucket: Option<S3Server>,
+    /// The archiver that was started last; what another one told is of the past.
+    process: AtomicU32,
 }
 
 pub struct Archiver(Child);
@@ -46,9 +53,18 @@ impl Archiver {
     }
 
     /// Tells it to stop, and waits; its exit code.
-    pub fn stop(mut self) -> Option<i32> {
+    pub fn stop(self) -> Option<i32> {
         let term = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
         assert!(term.success());
+        self.wait()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits for it to end by itself; its exit code.
+    pub fn wait(mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.0.try_wait().unwrap() {
@@ -56,13 +72,13 @@ impl Archiver {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("it did not stop");
+        panic!("it does not end");
     }
 
-    /// Kilobytes of memory in use.
+    /// The most kilobytes of memory that it ever used.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
@@ -77,7 +93,25 @@ impl Scene {
         for (name, value) in settings {
             options = options.setting(name, value);
         }
-        Self { redis: TestRedis::start(options).await.unwrap(), root: tempfile::tempdir().unwrap() }
+        let redis = TestRedis::start(options).await.unwrap();
+        Self { redis, root: tempfile::tempdir().unwrap(), bucket: None, process: AtomicU32::new(0) }
+    }
+
+    /// Archives into a bucket.
+    pub async fn in_a_bucket(mut self) -> Self {
+        let options =
+            S3Options::memory().bucket("backups").credential(Credential::admin("admin", "admin-secret"));
+        self.bucket = Some(S3Server::start(options).await.unwrap());
+        self
+    }
+
+    fn address(&self) -> String {
+        match &self.bucket {
+            Some(server) => {
+                format!("s3://backups?endpoint={}&path-style=true&region=us-east-1", server.endpoint())
+            }
+            None => self.repository().display().to_string(),
+        }
     }
 
     pub fn repository(&self) -> PathBuf {
@@ -96,7 +130,9 @@ impl Scene {
         let mut command = Command::new(env!("CARGO_BIN_EXE_archive-redis"));
         command
             .arg("--repository")
-            .arg(self.repository())
+            .arg(self.address())
+            .env("AWS_ACCESS_KEY_ID", "admin")
+            .env("AWS_SECRET_ACCESS_KEY", "admin-secret")
             .arg("--spool")
             .arg(spool)
             .args(["--lease", "5", "--address", &format!("127.0.0.1:{port}")])
@@ -113,7 +149,34 @@ impl Scene {
     }
 
     pub fn archive_from(&self, port: u16, arguments: &[&str]) -> Archiver {
-        Archiver(self.program(port, arguments).spawn().unwrap())
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let archiver = Archiver(self.program(port, arguments).stderr(log).spawn().unwrap());
+        self.process.store(archiver.id(), Ordering::SeqCst);
+        archiver
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.root.path().join("archiver.log")
+    }
+
+    /// Asserts that an archiver has logged that.
+    #[track_caller]
+    pub fn assert_logged(&self, level: &str, words: &str) {
+        let log = std::fs::read_to_string(self.log_file()).unwrap();
+        let is_it = |line: &str| line.contains(&format!(" {level} ")) && line.contains(words);
+        assert!(log.lines().any(is_it), "no {level} line says {words:?}:\n{log}");
+    }
+
+    /// What everybody has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap()
+    }
+
+    /// What `--status` says, and its exit code.
+    pub fn told(&self) -> (Option<i32>, Value) {
+        let mut command = self.program(self.redis.port(), &["--status", "--json"]);
+        let output = command.stdout(Stdio::piped()).output().unwrap();
+        (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
     }
 
     /// Archives what there is and ends.
@@ -124,9 +187,11 @@ impl Scene {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// What the archiver says of itself.
+    /// What the archiver that was started last says of itself.
     pub fn status(&self) -> Option<Value> {
-        serde_json::from_slice(&std::fs::read(self.spool().join("status.json")).ok()?).ok()
+        let told = std::fs::read(self.spool().join("status.json")).ok()?;
+        let told: Value = serde_json::from_slice(&told).ok()?;
+        (told["process"] == self.process.load(Ordering::SeqCst)).then_some(told)
     }
 
     /// Waits until the archiver says that.
@@ -142,6 +207,11 @@ impl Scene {
         self.wait("a base", |status| status["bases"].as_u64() > Some(0) || !status["base"].is_null());
     }
 
+    /// Waits until something is stored, and everything but what came since.
+    pub fn wait_for_segment(&self) {
+        self.wait("a segment", |status| status["segments"].as_u64() > Some(0));
+    }
+
     pub fn info(&self, field: &str) -> String {
         let info = self.redis.cli(&["info"]).unwrap();
         let line =
@@ -150,9 +220,20 @@ impl Scene {
     }
 
     pub async fn repositories(&self) -> Repositories {
-        let store = Arc::new(LocalStore::open(self.repository()).unwrap());
+        let store: SharedStore = match &self.bucket {
+            Some(server) => Arc::new(open_bucket(&server.endpoint()).await),
+            None => Arc::new(LocalStore::open(self.repository()).unwrap()),
+        };
         let repository = Repository::open("r", store).await.unwrap();
         Repositories::new(vec![repository], 1, Arc::new(SystemClock)).unwrap()
+    }
+
+    /// The line that grew last.
+    pub async fn look_at_line(&self) -> Option<LineFacts> {
+        let (repositories, stanza) = (self.repositories().await, Stanza::parse("main").unwrap());
+        let catalog = Catalog::load(&repositories, &stanza).await.unwrap();
+        let archive = StreamArchive::new(repositories, stanza, StreamId::default());
+        archive.survey().await.unwrap().lines(&bases(&catalog)).pop()
     }
 
     /// What is archived: the lines, the last one first, and every write of the line that grew last.
@@ -191,6 +272,16 @@ impl Scene {
     }
 }
 
+async fn open_bucket(endpoint: &str) -> S3Store {
+    let credentials = Credentials::Static {
+        access_key_id: "admin".to_owned(),
+        secret_access_key: Secret::new("admin-secret".to_owned()),
+        session_token: None,
+    };
+    let options = StoreOptions::new("backups").region("us-east-1").endpoint(endpoint);
+    S3Store::open(options.credentials(credentials)).await.unwrap()
+}
+
 /// What is archived.
 pub struct Look {
     pub survey: Arc<StreamSurvey>,
@@ -203,6 +294,7 @@ pub struct Look {
 
 impl Look {
     /// One line of one window without a gap, with everything from the first write to the last one of `all`.
+    #[track_caller]
     pub fn assert_whole(&self, all: u64) {
         assert_eq!(self.lines.len(), 1, "{:?}", self.lines);
         let line = self.line.as_ref().unwrap();
@@ -212,62 +304,11 @@ impl Look {
             (first..=all).filter(|number| !self.writes.contains_key(number)).take(5).collect();
         assert!(missing.is_empty(), "of {all} acknowledged writes {missing:?} … are missing");
     }
-}
 
-pub fn micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
-}
-
-/// A client that writes one number after another as fast as they are acknowledged.
-pub struct Writer {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<u64>,
-}
-
-impl Writer {
-    /// Begins behind `last`.
-    pub fn start(redis: &TestRedis, last: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (port, password) = (redis.port(), redis.password().map(str::to_owned));
-        let told = stop.clone();
-        let thread = std::thread::spawn(move || write(port, password.as_deref(), last, &told));
-        Self { stop, thread }
+    /// The same, and every write is what was written.
+    #[track_caller]
+    pub fn assert_has(&self, acknowledged: &Acknowledged) {
+        self.assert_whole(acknowledged.last());
+        assert_eq!(acknowledged.first_lost(&self.writes), None, "lost or changed");
     }
-
-    /// Ends, and says which write was acknowledged last.
-    pub fn stop(self) -> u64 {
-        self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().unwrap()
-    }
-}
-
-/// Writes until told to stop or the server is gone.
-fn write(port: u16, password: Option<&str>, last: u64, stop: &AtomicBool) -> u64 {
-    let mut number = last;
-    let Ok(socket) = TcpStream::connect(("127.0.0.1", port)) else { return number };
-    socket.set_nodelay(true).unwrap();
-    let mut answers = BufReader::new(socket.try_clone().unwrap());
-    let mut ask = |words: &[&str]| -> bool {
-        let mut text = format!("*{}\r\n", words.len());
-        words.iter().for_each(|word| text.push_str(&format!("${}\r\n{word}\r\n", word.len())));
-        let mut answer = String::new();
-        (&socket).write_all(text.as_bytes()).is_ok()
-            && answers.read_line(&mut answer).is_ok()
-            && answer == "+OK\r\n"
-    };
-    if let Some(password) = password {
-        assert!(ask(&["AUTH", password]));
-    }
-    while !stop.load(Ordering::SeqCst) {
-        let next = number + 1;
-        if !ask(&["SET", &format!("n:{next}"), &micros().to_string()]) {
-            break;
-        }
-        number = next;
-        // Enough for several thousand writes a second, and room for the others on two processors.
-        if number.is_multiple_of(64) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-    number
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use backstay_testkit::{RedisOptions, TestRedis};
 use serde_json::Value;
 
-use crate::scene::{Scene, Writer};
+use crate::rounds;
+use crate::scene::Scene;
+use crate::writer::Writer;
 
 impl Scene {
     fn json(&self, program: &str, arguments: &[&str]) -> Value {
@@ -23,25 +25,50 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_stop_of_the_server_loses_nothing() {
-    let mut scene = Scene::start(&[]).await;
-    let archiver = scene.archive(&["--interval", "3000"]);
+    let (stops, mut all) = (rounds(1, 20), 0);
+    for round in 0..stops {
+        let mut scene = Scene::start(&[]).await;
+        let archiver = scene.archive(&["--interval", "3000"]);
+        scene.wait_for_base();
+        let writer = Writer::start(&scene.redis, 0);
+        std::thread::sleep(Duration::from_millis(700 + 211 * round as u64));
+        // It waits for us: only what is stored is acknowledged.
+        scene.redis.stop().unwrap();
+        let acknowledged = writer.stop();
+        scene.look().await.assert_has(&acknowledged);
+        assert_eq!(archiver.stop(), Some(0));
+        let list = scene.list();
+        let stream = &list["streams"][0];
+        assert_eq!(
+            (&stream["stream"], stream["windows"].as_array().unwrap().len()),
+            (&"main".into(), 1),
+            "{list}"
+        );
+        assert!(stream["rpo-seconds"].as_i64().is_some_and(|rpo| (0..60).contains(&rpo)), "{stream}");
+        all += acknowledged.last();
+    }
+    eprintln!("{stops} stops of the server, {all} writes, 0 lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_stop_of_the_archiver_loses_nothing() {
+    let scene = Scene::start(&[("repl-backlog-size", "64mb")]).await;
+    let mut archiver = scene.archive(&[]);
     scene.wait_for_base();
     let writer = Writer::start(&scene.redis, 0);
-    std::thread::sleep(Duration::from_millis(700));
-    // It waits for us: only what is stored is acknowledged.
-    scene.redis.stop().unwrap();
-    let last = writer.stop();
-    let look = scene.look().await;
-    look.assert_whole(last);
+    let stops = rounds(3, 20);
+    for round in 0..stops {
+        std::thread::sleep(Duration::from_millis(200 + 173 * (round as u64 % 7)));
+        assert_eq!(archiver.stop(), Some(0), "{}", scene.log());
+        archiver = scene.archive(&[]);
+        scene.wait("a connection", |status| status["continued"].as_u64() > Some(0));
+    }
+    let acknowledged = writer.stop();
+    scene.wait_until_stored();
     assert_eq!(archiver.stop(), Some(0));
-    let list = scene.list();
-    let stream = &list["streams"][0];
-    assert_eq!(
-        (&stream["stream"], stream["windows"].as_array().unwrap().len()),
-        (&"main".into(), 1),
-        "{list}"
-    );
-    assert!(stream["rpo-seconds"].as_i64().is_some_and(|rpo| (0..60).contains(&rpo)), "{stream}");
+    assert_eq!(scene.info("sync_full"), "1");
+    scene.look().await.assert_has(&acknowledged);
+    eprintln!("{stops} stops of the archiver, {} writes, 0 lost", acknowledged.last());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +125,8 @@ async fn a_promoted_replica_goes_on_with_the_same_line() {
     scene.wait_for_base();
     let writer = Writer::start(&scene.redis, 0);
     std::thread::sleep(Duration::from_millis(1300));
-    let last = writer.stop();
+    let acknowledged = writer.stop();
+    let last = acknowledged.last();
     let end: u64 = scene.info("master_repl_offset").parse().unwrap();
     scene.wait("the old primary's writes", |status| status["received"]["offset"].as_u64() >= Some(end));
     assert!(ask(&["replicaof", "no", "one"]).contains("OK"));
@@ -112,6 +140,7 @@ async fn a_promoted_replica_goes_on_with_the_same_line() {
     drop(archiver);
     let look = scene.look().await;
     look.assert_whole(last + 49);
+    look.assert_has(&acknowledged);
     assert_eq!(look.survey.histories.len(), 2, "two replication ids, one line");
 }
 

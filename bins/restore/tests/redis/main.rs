@@ -1,8 +1,11 @@
-//! `restore-redis` on real servers: the whole way, what it refuses, and kills at every step.
+//! `restore-redis` on real servers: the whole way, what it refuses, kills at every step, full disks, and
+//! restores from what the real archiver stored.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![expect(clippy::print_stdout, reason = "what was swept is worth a line")]
 
+mod archived;
 mod cluster;
+mod disk;
 mod kills;
 #[path = "../../../../crates/redis-ops/tests/restore/recorder.rs"]
 mod recorder;
@@ -12,6 +15,8 @@ mod scene;
 mod steps;
 mod versions;
 mod whole_way;
+#[path = "../../../../crates/redis-ops/tests/restore/workload.rs"]
+mod workload;
 #[path = "../../../../crates/redis-ops/tests/restore/world.rs"]
 #[allow(dead_code)]
 mod world;

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backstay_testkit::TestRedis;
+use rand::distr::Alphanumeric;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 use crate::recorder::Recorder;
@@ -25,14 +28,22 @@ pub(crate) struct Ended {
 
 impl Scene {
     pub(crate) async fn new() -> Self {
+        Self::with_values(3).await
+    }
+
+    /// With so many characters in each of its hundred values and in the last one, which is in the stream.
+    pub(crate) async fn with_values(length: usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(7);
+        // Nothing that a server could compress.
+        let mut value = || -> String { (0..length).map(|_| char::from(rng.sample(Alphanumeric))).collect() };
         let world = World::new().await;
         let source = server(&[]).await;
         let mut connection = connect(&source).await;
         for number in 0..100 {
-            let _: redis::Value = ask(&mut connection, &format!("SET key:{number} {number}")).await;
+            let _: redis::Value = ask(&mut connection, &format!("SET key:{number} {}", value())).await;
         }
         let recorder = Recorder::attach(&source);
-        let _: redis::Value = ask(&mut connection, "SET last 1").await;
+        let _: redis::Value = ask(&mut connection, &format!("SET last {}", value())).await;
         let before = digest(&mut connection).await;
         let _: redis::Value = ask(&mut connection, "FLUSHALL").await;
         let _: redis::Value = ask(&mut connection, "SET after 1").await;

@@ -61,6 +61,9 @@ pub struct FollowFacts {
     pub store_problem: Option<String>,
     /// A snapshot is being received.
     pub receiving_base: bool,
+    /// What is stored shall make room soon, long before there is reason for an alarm.
+    #[serde(skip)]
+    pub(super) pressed: bool,
     /// Grows with every snapshot that begins the stream anew.
     #[serde(skip)]
     pub(super) epoch: u32,
@@ -120,7 +123,10 @@ impl Shared {
     pub(super) fn spool(&self, bytes: u64, limit: u64) {
         let now = fill(bytes, limit);
         let before = self.get(|facts| facts.spool);
-        self.change(|facts| (facts.spool_bytes, facts.spool) = (bytes, now));
+        self.change(|facts| {
+            (facts.spool_bytes, facts.spool) = (bytes, now);
+            facts.pressed = bytes >= limit / 4;
+        });
         if now > before {
             let percent = bytes.saturating_mul(100) / limit.max(1);
             tracing::error!(

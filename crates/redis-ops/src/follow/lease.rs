@@ -49,10 +49,10 @@ pub(super) async fn hold(
         }
         failures += 1;
         if failures == 1 {
-            tracing::warn!(
+            tracing::error!(
                 lease = name,
                 problem = describe(&error),
-                "the lease cannot be renewed; trying again"
+                "the lease cannot be renewed, and nothing is stored without it; trying again"
             );
         }
         shared.store_problem(Some(describe(&error)));

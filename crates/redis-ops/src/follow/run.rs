@@ -40,6 +40,8 @@ const QUIET: Duration = Duration::from_secs(1);
 /// A server that never falls quiet is followed for so long when only catching up was asked for.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
+/// Longest time for storing what is left after an error.
+const DRAIN_AFTER_ERROR: Duration = Duration::from_secs(5);
 /// How long a look at the repositories may keep us from reading.
 const GLANCE: Duration = Duration::from_secs(5);
 
@@ -143,7 +145,7 @@ pub async fn follow(
 }
 
 /// Goes on receiving into a spool that was begun, without any repository, until `until` is done: for the time in which none
-/// can be opened. `None` when there is nothing to go on from, or it was cancelled.
+/// can be opened, because of `problem`. `None` when there is nothing to go on from, or it was cancelled.
 ///
 /// # Errors
 /// Any [`FollowError`].
@@ -154,6 +156,7 @@ pub async fn receive_until<T>(
     source: &Source,
     (stanza, stream): (&Stanza, &StreamId),
     options: &FollowOptions,
+    problem: &str,
     until: impl Future<Output = T>,
     cancel: &CancellationToken,
 ) -> Result<Option<T>, FollowError> {
@@ -166,7 +169,8 @@ pub async fn receive_until<T>(
     let (stanza, stream) = (stanza.clone(), stream.clone());
     let (parts, segmenter, known) =
         Parts::new(source, stanza, stream, options, spool, contents, &begin, cancel)?;
-    tracing::error!("no repository can be opened; what is received waits in the spool");
+    tracing::error!(problem, "no repository can be opened; what is received waits in the spool");
+    parts.shared.store_problem(Some(problem.to_owned()));
     let (mut receiving, detach) = parts.receive(segmenter, known);
     let done = tokio::select! {
         done = until => Some(done),
@@ -220,7 +224,8 @@ impl<'a> Parts<'a> {
             facts.received = known.map(|(known, _)| known);
             facts.last_write = known.map_or(Offset(0), |(known, _)| known.offset);
         });
-        shared.spool(spool.bytes()?, options.spool_limit);
+        let room = spool.room(options.spool_limit)?;
+        shared.spool(room.bytes, room.limit);
         let mut segmenter = Segmenter::new(spool.clone(), shared.clone(), options.cut, options.spool_limit);
         if let Some(open) = open {
             match known {
@@ -296,6 +301,10 @@ impl<'a> Parts<'a> {
         };
         detach.cancel();
         ended = ended.and(all(&mut receiving).await);
+        if ended.as_ref().is_err_and(is_full) {
+            // What is stored already makes room for the next run.
+            self.shared.change(|facts| facts.pressed = true);
+        }
         drained.cancel();
         if ended.as_ref().is_err_and(lease::is_held) {
             stop.cancel();
@@ -313,12 +322,14 @@ impl<'a> Parts<'a> {
         ended.and_then(|()| self.report())
     }
 
-    /// How long storing what is left may take. Whoever only catches up has the time it takes.
+    /// How long storing what is left may take. Whoever only catches up has the time it takes; after an error the next run
+    /// should begin soon, because nobody reads meanwhile.
     async fn drain_time(&self, is_well: bool) {
         if self.options.until_caught_up && is_well {
             self.cancel.cancelled().await;
         }
-        tokio::time::sleep(self.options.drain).await;
+        let most = if is_well { self.options.drain } else { self.options.drain.min(DRAIN_AFTER_ERROR) };
+        tokio::time::sleep(most).await;
     }
 
     fn place(&self) -> Place {
@@ -433,6 +444,11 @@ pub fn read_status(spool: &Path) -> Result<Option<serde_json::Value>, FollowErro
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Whether the disk of the spool has no room left.
+fn is_full(error: &FollowError) -> bool {
+    matches!(error, FollowError::Spool { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
 }
 
 /// How the first task ended.

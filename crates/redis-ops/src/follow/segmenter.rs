@@ -24,6 +24,8 @@ use crate::{Offset, ReplicationId};
 
 /// How often the size of the spool is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// And after so many bytes.
+const LOOK_BYTES: u64 = 4 << 20;
 
 /// What the connection hands over, in order.
 #[derive(Debug)]
@@ -85,6 +87,8 @@ pub(super) struct Segmenter {
     snapshot: Option<(Position, PathBuf, File)>,
     skew: Option<i64>,
     looked: Instant,
+    /// Bytes received since.
+    unlooked: u64,
 }
 
 /// What was counted in the open segment.
@@ -112,6 +116,7 @@ impl Segmenter {
             snapshot: None,
             skew: None,
             looked: Instant::now(),
+            unlooked: 0,
         }
     }
 
@@ -224,6 +229,8 @@ impl Segmenter {
         if let Some(record) = record {
             self.spool.keep_history(&record)?;
             self.shared.queue().histories.push_back(*record);
+            // Without it nobody knows of the stream, however long it takes until something is written.
+            self.shared.work.notify_one();
         }
         let Position { replication_id, offset } = position;
         if let Some(at) = anew {
@@ -277,6 +284,7 @@ impl Segmenter {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.append(&received.bytes).map_err(|source| self.spool.failed("write")(source))?;
         self.end = open.span.end;
+        self.unlooked += received.bytes.len() as u64;
         self.last = received.last;
         let tally = &mut self.tally;
         tally.commands += received.commands;
@@ -371,9 +379,10 @@ impl Segmenter {
     }
 
     fn look(&mut self) -> Result<(), FollowError> {
-        if self.looked.elapsed() >= LOOK {
-            self.looked = Instant::now();
-            self.shared.spool(self.spool.bytes()?, self.limit);
+        if self.looked.elapsed() >= LOOK || self.unlooked >= LOOK_BYTES {
+            (self.looked, self.unlooked) = (Instant::now(), 0);
+            let room = self.spool.room(self.limit)?;
+            self.shared.spool(room.bytes, room.limit);
         }
         Ok(())
     }

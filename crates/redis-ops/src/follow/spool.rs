@@ -37,6 +37,8 @@ use crate::{Offset, ReplicationId};
 const BEGUN: &str = "begun.json";
 /// Bytes of a file before its content.
 const HEAD: u64 = 1024;
+/// Bytes that are left free on the disk, or a quarter of it where that is less: more than is on its way at any moment.
+const SPARE: u64 = 32 << 20;
 /// The number of this start of the machine.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -47,6 +49,15 @@ pub(super) struct Spool {
     boot: String,
     /// Locked for as long as this lives.
     lock: File,
+}
+
+/// How much of its room a spool takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Bytes of segments in it.
+    pub(super) bytes: u64,
+    /// The most that there may be.
+    pub(super) limit: u64,
 }
 
 /// A closed segment.
@@ -199,6 +210,14 @@ impl Spool {
             bytes += if is_snapshot { 0 } else { entry.metadata().map_or(0, |found| found.len()) };
         }
         Ok(bytes)
+    }
+
+    /// How full it is, at most to `limit`, and less where the disk has less. Blocks.
+    pub(super) fn room(&self, limit: u64) -> Result<Room, FollowError> {
+        let bytes = self.bytes()?;
+        let disk = rustix::fs::statvfs(&self.folder).map_err(|error| self.failed("look at")(error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Ok(Room { bytes, limit: limit.min(takes(bytes, free)) })
     }
 
     fn discard(&self, path: &Path) {
@@ -393,6 +412,12 @@ impl Closed {
         }
         Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was"))
     }
+}
+
+/// What a disk takes that has so much free: not its last bytes, which are for what comes until it is looked at again.
+pub(super) fn takes(bytes: u64, free: u64) -> u64 {
+    let all = bytes.saturating_add(free);
+    all - SPARE.min(all / 4)
 }
 
 /// Writes a head in the bytes reserved for it, padded so that it is text.

@@ -23,9 +23,9 @@ use super::FollowError;
 use super::decide::{CutPolicy, MergePolicy};
 use super::facts::{Queue, Shared};
 use super::segmenter::{Piece, Received, Segmenter};
-use super::spool::{Contents, Spool};
+use super::spool::{Contents, Spool, takes};
 use super::uploader::Uploader;
-use crate::archive::{Boundary, Position, Span, StreamArchive, StreamId};
+use crate::archive::{Boundary, HistoryRecord, Position, Span, StreamArchive, StreamId};
 use crate::resp::{CommandScanner, StreamState};
 use crate::{Offset, ReplicationId};
 
@@ -272,4 +272,40 @@ async fn other_bytes_under_the_same_name_stop_the_archiver_and_stay_in_the_spool
     assert_eq!(error.class(), Class::Conflict, "{error}");
     drop(second);
     assert_eq!(contents(&mine).1.closed.len(), 1);
+}
+
+/// Nobody else wakes them before something is written, which may take a day.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_begins_wakes_those_who_store() {
+    let root = tempfile::tempdir().unwrap();
+    let shared = Shared::new(Queue::default());
+    let spool = Arc::new(Spool::open(root.path()).unwrap());
+    let segmenter = Segmenter::new(spool, shared.clone(), patient(), 1 << 30);
+    let stanza = Stanza::parse("shop").unwrap();
+    let record = HistoryRecord::new(&stanza, &StreamId::default(), id('a'), Timestamp::now(), "test");
+    let (sender, receiver) = mpsc::channel(ROOM);
+    for mut piece in pieces(0, &[], 1) {
+        if let Piece::Stream { record: it, .. } = &mut piece {
+            *it = Some(Box::new(record.clone()));
+        }
+        sender.send(piece).await.unwrap();
+    }
+    drop(sender);
+    let handle = Handle::current();
+    tokio::task::spawn_blocking(move || segmenter.run(&handle, receiver)).await.unwrap().unwrap();
+    assert_eq!(shared.queue().histories.len(), 1);
+    let woken = tokio::time::timeout(std::time::Duration::from_secs(5), shared.work.notified()).await;
+    assert!(woken.is_ok(), "the record waits for somebody to write");
+}
+
+#[test]
+fn a_spool_leaves_room_on_its_disk() {
+    let mib = 1 << 20;
+    assert_eq!(takes(0, 0), 0);
+    assert_eq!(takes(6 * mib, 2 * mib), 6 * mib, "a quarter of a small disk");
+    assert_eq!(takes(100 * mib, 1000 * mib), 1068 * mib);
+    assert_eq!(takes(u64::MAX, u64::MAX), u64::MAX - 32 * mib);
+    let root = tempfile::tempdir().unwrap();
+    let spool = Spool::open(root.path()).unwrap();
+    assert_eq!(spool.room(4096).unwrap().limit, 4096, "no more than was asked for");
 }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::FollowError;
-use super::decide::{Fill, Merge, MergePolicy, Stored, merge, pause, together};
+use super::decide::{Merge, MergePolicy, Stored, merge, pause, together};
 use super::facts::Shared;
 use super::spool::{Closed, Spool};
 use crate::archive::{
@@ -24,6 +24,8 @@ use crate::archive::{
 
 /// Most bytes of segments that wait and are stored as one object.
 const TOGETHER: u64 = 8 << 20;
+/// What takes longer to store is worth an alarm.
+const SLOW: Duration = Duration::from_secs(10);
 /// How often it looks for something to merge although nothing was stored.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -52,7 +54,7 @@ impl Uploader {
         loop {
             if self.shared.get(|facts| facts.lease) {
                 let stored = tokio::select! {
-                    stored = self.store_some() => stored,
+                    stored = self.store_or_complain() => stored,
                     // What was stored and not noted is stored again, which is no harm.
                     () = stop.cancelled() => return Ok(()),
                 };
@@ -96,6 +98,18 @@ impl Uploader {
                 () = stop.cancelled() => return Ok(()),
             }
         }
+    }
+
+    /// As [`Uploader::store_some`], and says so when that takes long: stores try again for minutes before they give up.
+    async fn store_or_complain(&self) -> Result<bool, FollowError> {
+        let mut storing = std::pin::pin!(self.store_some());
+        if let Ok(stored) = tokio::time::timeout(SLOW, &mut storing).await {
+            return stored;
+        }
+        let seconds = SLOW.as_secs();
+        tracing::error!(seconds, "nothing was stored for a while; what is received waits in the spool");
+        self.shared.store_problem(Some(format!("nothing was stored for {seconds} s")));
+        storing.await
     }
 
     /// Stores the next thing; false when there is none.
@@ -175,7 +189,7 @@ impl Uploader {
                 received: closed.head.last_received,
             };
             let stored: Vec<_> = queue.stored.iter().map(of).collect();
-            let pressed = self.shared.get(|facts| facts.spool > Fill::Room);
+            let pressed = self.shared.get(|facts| facts.pressed);
             let what = merge(&stored, self.clock.now(), &self.merging, pressed);
             let count = match what {
                 Merge::Wait => return Ok(false),

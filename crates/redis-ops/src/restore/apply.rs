@@ -90,6 +90,16 @@ impl RestorePlan {
         Ok(receipt)
     }
 
+    /// Refuses a disk without room for it; to be asked before the server is stopped.
+    ///
+    /// # Errors
+    /// There is too little room. Not where an earlier run has written everything and was killed before the swap.
+    pub fn refuse_if_full(&self) -> Result<(), RestoreError> {
+        let staging = Staging::new(&self.place.directory, self.place.owner);
+        let is_ready = staging.ready()?.is_some_and(|ready| ready.identity == self.identity());
+        if is_ready { Ok(()) } else { self.place.refuse_if_full(self.needed_bytes) }
+    }
+
     /// The same restore is known again by this.
     fn identity(&self) -> String {
         let Self { set, end, ttl, shape, configuration, .. } = self;

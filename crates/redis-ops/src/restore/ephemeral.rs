@@ -16,11 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::RestoreError;
 use super::live::query;
+use super::place::free_bytes;
 
 const SOCKET: &str = "socket";
 const LOG: &str = "server.log";
 /// How often a loading server is asked.
 const POLL: Duration = Duration::from_millis(10);
+/// With less than that nobody works.
+const LITTLE: u64 = 64 << 10;
 /// Last words in bytes.
 const LAST_WORDS: usize = 3000;
 /// Longest answer to `--version`.
@@ -188,6 +191,9 @@ impl Ephemeral {
             ended = child.wait() => {
                 let words = last_words(&folder.join(LOG));
                 let words = if words.is_empty() { child.stderr_tail() } else { words };
+                if is_full(&words, folder) {
+                    return Err(full(folder));
+                }
                 let how = ended.err().map_or_else(|| "ended".to_owned(), |_| "ended with an error".to_owned());
                 Err(RestoreError::server(format!("({}) {how} while it loaded the data", program.version), words))
             }
@@ -204,6 +210,9 @@ impl Ephemeral {
         let saved = query::<String>(&mut self.connection, &["SAVE"]).await;
         if let Err(error) = saved {
             let words = last_words(&self.folder.join(LOG));
+            if is_full(&words, &self.folder) {
+                return Err(full(&self.folder));
+            }
             return Err(RestoreError::server(format!("could not write a snapshot: {error}"), words));
         }
         let file = self.folder.join(name);
@@ -215,6 +224,16 @@ impl Ephemeral {
     pub(super) async fn stop(mut self) {
         self.child.terminate().await;
     }
+}
+
+/// Whether a server failed because its disk is full. It may have had no room to say so.
+fn is_full(words: &str, folder: &Path) -> bool {
+    words.contains("No space left on device") || free_bytes(folder).is_ok_and(|free| free < LITTLE)
+}
+
+fn full(folder: &Path) -> RestoreError {
+    let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    RestoreError::Io { op: "load the data in a throwaway server in", path: folder.to_owned(), source }
 }
 
 fn runner() -> SystemRunner {

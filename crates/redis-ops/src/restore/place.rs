@@ -220,7 +220,7 @@ fn find_user(directory: &Metadata) -> Option<(u32, String)> {
     None
 }
 
-fn free_bytes(path: &Path) -> Result<u64, RestoreError> {
+pub(super) fn free_bytes(path: &Path) -> Result<u64, RestoreError> {
     let found = rustix::fs::statvfs(path)
         .map_err(|error| RestoreError::io("look at the file system of", path)(error.into()))?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
