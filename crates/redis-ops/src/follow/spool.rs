@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A head takes the first 1024 bytes of its file and holds what is known so far: at first where the file begins, in the end what the
-//! stored segment will say of itself. Names change by renaming, after a sync, and the folder is synced after that.
+//! stored segment will say of itself, with the other on a second line until the new name says so. Names change by renaming,
+//! after a sync, and the folder is synced after that.
 //!
 //! | what dies | what remains |
 //! |---|---|
@@ -238,22 +239,25 @@ impl Spool {
         let create =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path);
         let file = create.map_err(self.failed("write"))?;
-        let head = begin.map(|begin| OpenHead {
-            boot: self.boot.clone(),
-            replication_id: id,
-            first_received: received,
-            begin,
-            clock_skew_millis,
-        });
-        write_head(&file, &head).map_err(self.failed("write"))?;
-        (&file).seek(SeekFrom::Start(HEAD)).map_err(self.failed("write"))?;
         let span = Span { start, end: start };
-        Ok(OpenFile { path, file, id, span, first_received: received, begin, clock_skew_millis })
+        let open = OpenFile { path, file, id, span, first_received: received, begin, clock_skew_millis };
+        let head = self.open_head(&open);
+        write_head(&open.file, &head, None).map_err(self.failed("write"))?;
+        (&open.file).seek(SeekFrom::Start(HEAD)).map_err(self.failed("write"))?;
+        Ok(open)
+    }
+
+    fn open_head(&self, open: &OpenFile) -> Option<OpenHead> {
+        let &OpenFile { id: replication_id, first_received, begin, clock_skew_millis, .. } = open;
+        let boot = self.boot.clone();
+        begin.map(|begin| OpenHead { boot, replication_id, first_received, begin, clock_skew_millis })
     }
 
     fn reopen(&self, path: &Path) -> Option<OpenFile> {
         let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
-        let head: OpenHead = serde_json::from_slice(&read_head(&file)?).ok()?;
+        // A process that died before it could change the name has left what a stored segment says on the first line.
+        let heads = read_head(&file)?;
+        let head: OpenHead = serde_json::from_slice(heads.rsplit(|byte| *byte == b'\n').next()?).ok()?;
         let length = file.metadata().ok()?.len().checked_sub(HEAD).filter(|length| *length > 0)?;
         // What the machine had not yet written when it died may be anything.
         if head.boot != self.boot || self.boot.is_empty() {
@@ -276,7 +280,7 @@ impl Spool {
     pub(super) fn close(&self, open: &OpenFile, head: SegmentHead) -> Result<Closed, FollowError> {
         let failed = self.failed("write");
         let name = SegmentName { replication_id: open.id, span: head.span, level: Level::Fresh };
-        write_head(&open.file, &head).map_err(&failed)?;
+        write_head(&open.file, &head, self.open_head(open).as_ref()).map_err(&failed)?;
         open.file.set_len(HEAD + head.span.len()).map_err(&failed)?;
         open.file.sync_data().map_err(&failed)?;
         let path = self.segment_path(&name, "seg");
@@ -421,8 +425,12 @@ pub(super) fn takes(bytes: u64, free: u64) -> u64 {
 }
 
 /// Writes a head in the bytes reserved for it, padded so that it is text.
-fn write_head(file: &File, head: &impl Serialize) -> io::Result<()> {
+fn write_head(file: &File, head: &impl Serialize, open: Option<&OpenHead>) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(head)?;
+    if let Some(open) = open {
+        bytes.push(b'\n');
+        bytes.extend(serde_json::to_vec(open)?);
+    }
     if bytes.len() as u64 >= HEAD {
         return Err(io::Error::other("the head is too long"));
     }
@@ -448,7 +456,8 @@ fn closed(path: &Path, stem: &str) -> Option<Closed> {
     let name = SegmentName { replication_id, span, level: Level::Fresh };
     let file = File::open(path).ok()?;
     let is_whole = file.metadata().ok()?.len() == HEAD + span.len();
-    let head = SegmentHead::decode(&read_head(&file)?, &name).ok()?;
+    let heads = read_head(&file)?;
+    let head = SegmentHead::decode(heads.split(|byte| *byte == b'\n').next()?, &name).ok()?;
     is_whole.then(|| Closed { name, head, path: path.to_owned() })
 }
 

@@ -192,6 +192,25 @@ async fn an_open_file_from_before_a_reboot_and_a_cut_off_segment_are_not_believe
     assert!(after.closed.is_empty() && !segment.exists());
 }
 
+/// The name changes after the head, and a kill may come between them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_was_being_closed_is_gone_on_with() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("spool");
+    let stream: Vec<u8> = (0..20).flat_map(set).collect();
+    receive(&folder, patient(), pieces(700, &stream, 64), false).await;
+    let closed = contents(&folder).1.closed.remove(0);
+    let open = folder.join(format!("{}-{:020}.open", id('a'), 700));
+    fs::rename(&closed.path, &open).unwrap();
+    let (spool, contents) = contents(&folder);
+    assert!(contents.closed.is_empty());
+    let found = contents.open.unwrap();
+    assert_eq!(found.span, closed.name.span);
+    assert_eq!(found.read_from(Offset(700)).unwrap(), stream);
+    let again = spool.close(&found, closed.head.clone()).unwrap();
+    assert_eq!((again.head, again.path), (closed.head, closed.path));
+}
+
 #[test]
 fn one_process_works_in_a_spool() {
     let root = tempfile::tempdir().unwrap();
