@@ -4,8 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::rounds;
-use crate::scene::{Archiver, Scene};
-use crate::writer::Writer;
+use crate::scene::{Archiver, Scene, Writer};
 
 /// Most milliseconds of acknowledged writes that a death of both may cost: a segment, and a little for storing it.
 const BOUND: u64 = 1_000 + 100;
@@ -21,7 +20,7 @@ async fn what_a_killed_server_had_acknowledged_is_archived() {
         let writer = Writer::start(&scene.redis, 0);
         std::thread::sleep(Duration::from_millis(300 + 171 * (round as u64 % 7)));
         scene.redis.kill9();
-        let acknowledged = writer.stop();
+        let acknowledged = writer.finish();
         scene.wait("the end of the stream", |status| status["server"].is_null());
         assert_eq!(archiver.stop(), Some(0), "everything is stored");
         assert!(acknowledged.last() > 100, "only {} writes", acknowledged.last());
@@ -54,7 +53,7 @@ async fn server_and_archiver_killed_together_lose_less_than_a_segment() {
         scene.wait_for_segment();
         std::thread::sleep(Duration::from_millis(137 * (round as u64 % 9)));
         kill_both(&mut scene, archiver);
-        let acknowledged = writer.stop();
+        let acknowledged = writer.finish();
         let alone = scene.look().await;
         alone.assert_whole(alone.writes.keys().max().copied().unwrap());
         let without_spool = acknowledged.lost_millis(&alone.writes);
@@ -91,7 +90,7 @@ async fn an_archiver_killed_again_and_again_leaves_no_gap_and_needs_no_second_sn
         std::thread::sleep(Duration::from_millis(50 + 97 * (round as u64 % 13)));
         archiver.kill9();
     }
-    let acknowledged = writer.stop();
+    let acknowledged = writer.finish();
     let report = scene.catch_up(&[]);
     assert_eq!(report["full-syncs"], 0, "{report}");
     assert_eq!(scene.info("sync_full"), "1");

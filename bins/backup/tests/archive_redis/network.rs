@@ -9,8 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::rounds;
-use crate::scene::Scene;
-use crate::writer::Writer;
+use crate::scene::{Scene, Writer};
 
 /// Hands bytes on, in pieces of odd sizes, and does to all connections what it is told.
 struct Proxy {
@@ -115,7 +114,7 @@ async fn a_network_that_breaks_off_costs_nothing() {
         proxy.cut();
         proxy.will.stalled.store(false, Ordering::SeqCst);
     }
-    let acknowledged = writer.stop();
+    let acknowledged = writer.finish();
     scene.wait_until_stored();
     let continued = continued(&scene);
     assert!(continued >= cuts as u64 / 3, "{continued} of {cuts} cuts were noticed");
@@ -143,7 +142,7 @@ async fn a_network_that_garbles_is_noticed_and_costs_nothing() {
         });
         assert_eq!(proxy.will.garble.load(Ordering::SeqCst), 0);
     }
-    let acknowledged = writer.stop();
+    let acknowledged = writer.finish();
     scene.wait_until_stored();
     scene.assert_logged("WARN", "the connection ended; attaching again");
     assert_eq!(archiver.stop(), Some(0));
@@ -217,7 +216,7 @@ async fn lossy() {
     let writer = Writer::start_beside_the_network(&scene.redis, 700);
     let seconds = rounds(5, 60) as u64;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let acknowledged = writer.stop();
+    let acknowledged = writer.finish();
     scene.wait_until_stored();
     let lost = sent_again();
     assert!(lost > 100, "only {lost} packets were lost");

@@ -8,8 +8,7 @@ use backstay_testkit::s3::{Effect, FaultRule, Faults};
 use serde_json::Value;
 
 use crate::rounds;
-use crate::scene::Scene;
-use crate::writer::Writer;
+use crate::scene::{Scene, Writer};
 
 /// The most memory that an archiver may ever have used, in KiB, whatever waits.
 const MEMORY: u64 = 96 * 1024;
@@ -77,7 +76,7 @@ async fn outage(kill: bool, bucket: bool) {
     assert!(told["running"] == true && told["store-problem"].is_string(), "{told}");
     let spool = told["spool-bytes"].clone();
     scene.put_back();
-    let acknowledged = writer.stop();
+    let acknowledged = writer.finish();
     scene.wait_until_stored();
     assert_eq!(scene.told().0, Some(0), "all is well again");
     let memory = archiver.memory();

@@ -24,6 +24,7 @@ use backstay_testkit::{RedisOptions, TestRedis};
 use serde_json::Value;
 
 use crate::writer::Acknowledged;
+pub use crate::writer::Writer;
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);

@@ -84,8 +84,13 @@ impl Writer {
         Self { stop, thread }
     }
 
+    /// Ends, and says which write was acknowledged last.
+    pub fn stop(self) -> u64 {
+        self.finish().last()
+    }
+
     /// Ends, and says what was acknowledged.
-    pub fn stop(self) -> Acknowledged {
+    pub fn finish(self) -> Acknowledged {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().unwrap()
     }
