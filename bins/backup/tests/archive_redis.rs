@@ -15,6 +15,8 @@ mod network;
 mod outage;
 #[path = "archive_redis/scene.rs"]
 mod scene;
+#[path = "archive_redis/sentinel.rs"]
+mod sentinel;
 #[path = "archive_redis/usual.rs"]
 mod usual;
 #[path = "archive_redis/writer.rs"]
