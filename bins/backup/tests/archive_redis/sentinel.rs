@@ -57,17 +57,10 @@ impl Watched {
             sentinels.push(TestRedis::start(options.clone()).await.unwrap());
         }
         let watched = Self { scene, replica, sentinels, _programs: programs };
-        wait("three Sentinels that know each other", || watched.all_say("num-other-sentinels", "2"));
-        wait("the replica, for the Sentinels", || watched.all_say("num-slaves", "1"));
+        let say = |field, value| all_say(&watched.sentinels, field, value);
+        wait("three Sentinels that know each other", || say("num-other-sentinels", "2"));
+        wait("the replica, for the Sentinels", || say("num-slaves", "1"));
         watched
-    }
-
-    fn all_say(&self, field: &str, value: &str) -> bool {
-        self.sentinels.iter().all(|sentinel| {
-            let told = sentinel.cli(&["SENTINEL", "MASTER", NAME]).unwrap_or_default();
-            let lines: Vec<&str> = told.lines().collect();
-            lines.chunks(2).any(|pair| pair == [field, value])
-        })
     }
 
     /// The flags that name the Sentinels; the first of them is given already.
@@ -76,6 +69,14 @@ impl Watched {
         let addresses = rest.flat_map(|it| ["--address".to_owned(), format!("127.0.0.1:{}", it.port())]);
         addresses.chain(["--sentinel".to_owned(), NAME.to_owned()]).collect()
     }
+}
+
+fn all_say(sentinels: &[TestRedis], field: &str, value: &str) -> bool {
+    sentinels.iter().all(|sentinel| {
+        let told = sentinel.cli(&["SENTINEL", "MASTER", NAME]).unwrap_or_default();
+        let lines: Vec<&str> = told.lines().collect();
+        lines.chunks(2).any(|pair| pair == [field, value])
+    })
 }
 
 fn info(server: &TestRedis, section: &str) -> String {
@@ -113,6 +114,9 @@ async fn failovers(attach: &str) {
         old.kill9();
         watched.sentinels.iter().for_each(|sentinel| sentinel.process().unwrap().thaw());
         wait("a new primary", || info(new, "replication").contains("role:master"));
+        // Until then they name the old one, which comes back empty.
+        let port = new.port().to_string();
+        wait("Sentinels that name the new one", || all_say(&watched.sentinels, "port", &port));
         let writer = Writer::start(new, last);
         std::thread::sleep(Duration::from_millis(600));
         last = writer.stop();
