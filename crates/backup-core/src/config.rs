@@ -12,6 +12,7 @@
 
 mod document;
 mod error;
+mod files;
 mod location;
 mod model;
 mod notify;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, ConfigWarning, Origin};
+pub use files::{FilesConfig, SecretFileConfig};
 pub use model::{
     Checksums, CompressionConfig, Config, EncryptionConfig, LimitsConfig, LockMode, ObjectLock, Place,
     PostgresConfig, RedisConfig, RepositoryConfig, RetentionConfig, S3Config, Sse, WalConfig,
@@ -128,17 +130,20 @@ impl Config {
         let root = Reader::new(&layers, "", Some(&table));
         let repository = chosen(&root, sections::repositories(&root)?, flags)?;
         let stanza = root.parsed::<Stanza>("stanza")?;
+        let encryption = sections::encryption(root.section("encryption")?)?;
+        let files = files::files(root.section("files")?, encryption.allow_single_recipient)?;
         let config = Self {
             stanza: stanza.unwrap_or_else(|| Stanza::parse("main").expect("it is a valid name")),
             quorum: quorum(&root, repository.len())?,
             repository,
             retention: sections::retention(root.section("retention")?)?,
             limits: sections::limits(root.section("limits")?)?,
-            encryption: sections::encryption(root.section("encryption")?)?,
+            encryption,
             compression: sections::compression(root.section("compression")?)?,
             postgres: sections::postgres(root.section("postgres")?)?,
             redis: sections::redis(root.section("redis")?)?,
             wal: sections::wal(root.section("wal")?)?,
+            files,
             notify: notify::notify(root.section("notify")?)?,
         };
         root.finish()?;

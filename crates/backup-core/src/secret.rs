@@ -60,6 +60,9 @@ pub enum SecretRef {
         /// Field of a JSON secret; the whole text without it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<String>,
+        /// Id of one version; the current one without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
     },
     /// The value itself, which then stands in the configuration file.
     Literal(String),
@@ -110,6 +113,14 @@ pub enum SecretError {
         /// The service's own words.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The service proved that there is no such secret, or no such version of it any more.
+    #[error("secret {id} {problem}")]
+    Absent {
+        /// Name of the secret.
+        id: String,
+        /// What is not there, in the service's words.
+        problem: String,
+    },
     /// The secret exists but has not the asked shape.
     #[error("secret {id} {problem}")]
     Shape {
@@ -128,12 +139,20 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`SecretError::Unsupported`] for a kind that this source does not serve.
     async fn resolve(&self, reference: &SecretRef) -> Result<Secret<String>, SecretError>;
+
+    /// Id of the version that a reference means now. The value itself is not asked for, so that whoever only writes versions
+    /// down needs no right to it.
+    ///
+    /// # Errors
+    /// [`SecretError::Unsupported`] for a kind that has no versions, or is not served.
+    async fn version(&self, reference: &SecretRef) -> Result<String, SecretError>;
 }
 
 impl Classified for SecretError {
     fn class(&self) -> Class {
         match self {
             Self::Service { temporary: true, .. } => Class::Temporary,
+            // Never absence: to `restore-wal` that is the end of the archive, and a missing password is not.
             _ => Class::Usage,
         }
     }
@@ -143,7 +162,7 @@ impl Classified for SecretError {
             Self::NoVariable { .. } => "set it where this command is started; cron starts with almost none",
             Self::Unsupported { .. } => "use { env = \"…\" } or { file = \"…\" }",
             Self::File { .. } => "check the path, and that only the user of this command may read the file",
-            Self::Service { .. } | Self::Shape { .. } => return None,
+            Self::Service { .. } | Self::Absent { .. } | Self::Shape { .. } => return None,
         };
         Some(hint.to_owned())
     }

@@ -45,6 +45,10 @@ impl SecretSource for EnvSecrets {
             _ => Err(SecretError::NoVariable { name: env.clone() }),
         }
     }
+
+    async fn version(&self, reference: &SecretRef) -> Result<String, SecretError> {
+        Err(SecretError::Unsupported { kind: kind(reference) })
+    }
 }
 
 /// Secrets in files. A file that others can read is accepted with a warning.
@@ -62,6 +66,10 @@ impl SecretSource for FileSecrets {
         let read = tokio::task::spawn_blocking(move || read(&path)).await;
         let content = read.map_err(|error| failed(std::io::Error::other(error)))?.map_err(failed)?;
         shaped(file, content)
+    }
+
+    async fn version(&self, reference: &SecretRef) -> Result<String, SecretError> {
+        Err(SecretError::Unsupported { kind: kind(reference) })
     }
 }
 
@@ -115,6 +123,10 @@ impl SecretSource for LiteralSecrets {
             other => Err(SecretError::Unsupported { kind: kind(other) }),
         }
     }
+
+    async fn version(&self, reference: &SecretRef) -> Result<String, SecretError> {
+        Err(SecretError::Unsupported { kind: kind(reference) })
+    }
 }
 
 /// Several sources, asked in order.
@@ -141,6 +153,16 @@ impl SecretSource for Chain {
     async fn resolve(&self, reference: &SecretRef) -> Result<Secret<String>, SecretError> {
         for source in &self.0 {
             match source.resolve(reference).await {
+                Err(SecretError::Unsupported { .. }) => {}
+                answer => return answer,
+            }
+        }
+        Err(SecretError::Unsupported { kind: kind(reference) })
+    }
+
+    async fn version(&self, reference: &SecretRef) -> Result<String, SecretError> {
+        for source in &self.0 {
+            match source.version(reference).await {
                 Err(SecretError::Unsupported { .. }) => {}
                 answer => return answer,
             }
@@ -206,7 +228,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_chain_says_what_it_has_no_access_to() {
-        let reference = SecretRef::SecretsManager { secrets_manager: "x".to_owned(), key: None };
+        let reference =
+            SecretRef::SecretsManager { secrets_manager: "x".to_owned(), key: None, version: None };
         let error = chain().resolve(&reference).await.unwrap_err();
         assert_eq!(error.to_string(), "this program has no access to AWS Secrets Manager");
     }

@@ -24,6 +24,8 @@ use crate::reply::{Reply, chain};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
+/// Label of the version that is in use.
+const CURRENT: &str = "AWSCURRENT";
 
 /// Where Secrets Manager is and who asks.
 #[derive(Clone, Debug)]
@@ -135,19 +137,57 @@ impl SecretsManagerSource {
 #[async_trait]
 impl SecretSource for SecretsManagerSource {
     async fn resolve(&self, reference: &SecretRef) -> Result<Secret<String>, SecretError> {
-        let (id, key) = match reference {
-            SecretRef::SecretsManager { secrets_manager, key } => (secrets_manager, key.as_deref()),
-            SecretRef::Env { .. } => return Err(SecretError::Unsupported { kind: "environment variables" }),
-            SecretRef::File { .. } => return Err(SecretError::Unsupported { kind: "secret files" }),
-            _ => return Err(SecretError::Unsupported { kind: "this kind of secret" }),
-        };
-        let call = self.client.get_secret_value().secret_id(id);
+        let wanted = Wanted::of(reference)?;
+        let id = wanted.id;
+        let mut call = self.client.get_secret_value().secret_id(id);
+        if let Some(version) = wanted.version {
+            call = call.version_id(version);
+        }
         let reply = Box::pin(call.send()).await.map_err(|error| service_error(id, &error))?;
-        let shape = |problem: String| SecretError::Shape { id: id.clone(), problem };
+        let shape = |problem: String| SecretError::Shape { id: id.to_owned(), problem };
         let text = text_of(&reply).ok_or_else(|| shape("is not text".to_owned()))?;
-        match key {
+        match wanted.key {
             None => Ok(Secret::new(text)),
             Some(key) => field(&text, key).map(Secret::new).map_err(shape),
+        }
+    }
+
+    async fn version(&self, reference: &SecretRef) -> Result<String, SecretError> {
+        let Wanted { id, version, .. } = Wanted::of(reference)?;
+        let call = self.client.describe_secret().secret_id(id);
+        let reply = Box::pin(call.send()).await.map_err(|error| service_error(id, &error))?;
+        let versions = reply.version_ids_to_stages();
+        let is_meant = |id: &String, stages: &[String]| match version {
+            Some(version) => id == version,
+            None => stages.iter().any(|stage| stage == CURRENT),
+        };
+        let mut found = versions.into_iter().flatten().filter(|(id, stages)| is_meant(id, stages));
+        found.next().map(|(id, _)| id.clone()).ok_or_else(|| SecretError::Absent {
+            id: id.to_owned(),
+            problem: match version {
+                Some(version) => format!("has no version {version} any more"),
+                None => "has no current version".to_owned(),
+            },
+        })
+    }
+}
+
+/// What a reference asks of this service.
+struct Wanted<'a> {
+    id: &'a str,
+    key: Option<&'a str>,
+    version: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(reference: &'a SecretRef) -> Result<Self, SecretError> {
+        match reference {
+            SecretRef::SecretsManager { secrets_manager, key, version } => {
+                Ok(Self { id: secrets_manager, key: key.as_deref(), version: version.as_deref() })
+            }
+            SecretRef::Env { .. } => Err(SecretError::Unsupported { kind: "environment variables" }),
+            SecretRef::File { .. } => Err(SecretError::Unsupported { kind: "secret files" }),
+            _ => Err(SecretError::Unsupported { kind: "this kind of secret" }),
         }
     }
 }
@@ -179,6 +219,11 @@ where
     R: fmt::Debug + 'static,
 {
     let (temporary, reply) = match error.as_service_error() {
+        // The service says this only to whoever may ask.
+        Some(refusal) if refusal.code() == Some("ResourceNotFoundException") => {
+            let words = Reply::new(refusal.message().unwrap_or("there is no such secret")).to_string();
+            return SecretError::Absent { id: id.to_owned(), problem: format!("is not there: {words}") };
+        }
         Some(refusal) => {
             let code = refusal.code().unwrap_or("unknown error");
             let temporary = matches!(

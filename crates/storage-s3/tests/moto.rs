@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,53 +10,22 @@ use backstay_backup_core::clock::SystemClock;
 use backstay_backup_core::store::{Attributes, Multipart as _, ObjectStore as _, PartNumber, StoreError};
 use backstay_storage_s3::doctor::{DoctorOptions, Probe, Role, Status, diagnose_s3};
 use backstay_storage_s3::{Checksums, S3Store};
-use backstay_testkit::s3::moto_server;
+use backstay_testkit::s3::Moto;
 use bytes::Bytes;
 use common::*;
 use futures::TryStreamExt as _;
 
-/// Kills the server it holds.
-struct Moto {
-    child: Child,
-    endpoint: String,
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 async fn moto() -> Moto {
-    tokio::task::spawn_blocking(start).await.unwrap()
-}
-
-fn start() -> Moto {
-    let mut child = Command::new(moto_server().unwrap_or_else(|missing| panic!("{missing}")))
-        .args(["-H", "127.0.0.1", "-p", "0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let endpoint = lines.by_ref().find_map(|line| {
-        let at = line.find("http://127.0.0.1:")?;
-        Some(line[at..].split_whitespace().next()?.trim_end_matches('/').to_owned())
-    });
-    // It logs every request; an unread pipe would stop it.
-    std::thread::spawn(move || lines.for_each(drop));
-    Moto { child, endpoint: endpoint.expect("moto_server names its port") }
+    tokio::task::spawn_blocking(Moto::start).await.unwrap().unwrap_or_else(|missing| panic!("{missing}"))
 }
 
 #[tokio::test]
 async fn the_store_works_on_an_independent_server() {
     let moto = moto().await;
-    let store = |checksums| S3Store::open(options(&moto.endpoint, PLAIN, ADMIN).checksums(checksums));
+    let store = |checksums| S3Store::open(options(moto.endpoint(), PLAIN, ADMIN).checksums(checksums));
     let missing = store(Checksums::default()).await.unwrap();
     assert!(matches!(missing.head(&key("a")).await, Err(StoreError::Missing { .. })));
-    bucket(&moto.endpoint).await;
+    bucket(moto.endpoint()).await;
     for checksums in [Checksums::Crc64Nvme, Checksums::Crc32, Checksums::Compatible] {
         let store = store(checksums).await.unwrap();
         let name = format!("{checksums:?}/a+b=c");
@@ -93,12 +60,12 @@ async fn the_store_works_on_an_independent_server() {
 #[tokio::test]
 async fn the_doctor_finds_what_is_wrong_with_this_server() {
     let moto = moto().await;
-    bucket(&moto.endpoint).await;
+    bucket(moto.endpoint()).await;
     for (nonce, checksums, expected) in [
         (1, Checksums::Crc64Nvme, &[Probe::Multipart, Probe::WrongChecksum][..]),
         (2, Checksums::Compatible, &[Probe::WrongChecksum]),
     ] {
-        let options = options(&moto.endpoint, PLAIN, ADMIN).checksums(checksums);
+        let options = options(moto.endpoint(), PLAIN, ADMIN).checksums(checksums);
         let store = S3Store::open(options).await.unwrap();
         let doctor = DoctorOptions::new(Arc::new(SystemClock), nonce).role(Role::Maintainer);
         let diagnosis = diagnose_s3(&store, doctor.limit(Duration::from_secs(60))).await;
@@ -134,7 +101,8 @@ mod secrets {
     use super::*;
 
     fn reference(id: &str, key: Option<&str>) -> SecretRef {
-        SecretRef::SecretsManager { secrets_manager: id.to_owned(), key: key.map(str::to_owned) }
+        let (secrets_manager, key) = (id.to_owned(), key.map(str::to_owned));
+        SecretRef::SecretsManager { secrets_manager, key, version: None }
     }
 
     async fn source(endpoint: &str) -> SecretsManagerSource {
@@ -164,13 +132,13 @@ mod secrets {
     #[tokio::test]
     async fn secrets_are_resolved_by_name_arn_and_field() {
         let moto = moto().await;
-        let client = client(&moto.endpoint).await;
+        let client = client(moto.endpoint()).await;
         let json = r#"{"username":"backup","password":"hush hush","port":5432}"#;
         let created = client.create_secret().name("db").secret_string(json).send().await.unwrap();
         client.create_secret().name("plain").secret_string("line\n").send().await.unwrap();
         client.create_secret().name("bytes").secret_binary(Blob::new("bytes")).send().await.unwrap();
         client.create_secret().name("noise").secret_binary(Blob::new([0xFF, 0xFE])).send().await.unwrap();
-        let source = source(&moto.endpoint).await;
+        let source = source(moto.endpoint()).await;
         let arn = created.arn().unwrap();
         for (id, key, value) in [
             ("db", Some("password"), "hush hush"),
@@ -186,14 +154,44 @@ mod secrets {
         assert_eq!(source.resolve(&reference("plain", None)).await.unwrap().expose(), "rotated");
 
         let missing = source.resolve(&reference("none", None)).await.unwrap_err();
-        assert!(matches!(missing, SecretError::Service { temporary: false, .. }), "{missing:?}");
-        assert!(words(&missing).contains("ResourceNotFoundException"), "{}", words(&missing));
+        assert!(matches!(missing, SecretError::Absent { .. }), "{missing:?}");
+        assert!(words(&missing).contains("secret none is not there: "), "{}", words(&missing));
         for (id, key) in [("db", "passwort"), ("plain", "x"), ("noise", "x")] {
             let problem = source.resolve(&reference(id, Some(key))).await.unwrap_err();
             assert!(matches!(problem, SecretError::Shape { .. }), "{problem:?}");
             assert!(!words(&problem).contains("hush"));
         }
         let other = source.resolve(&SecretRef::Env { env: "X".into() }).await;
+        assert!(matches!(other, Err(SecretError::Unsupported { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_version_is_found_without_the_value_and_fetched_after_a_rotation() {
+        let moto = moto().await;
+        let client = client(moto.endpoint()).await;
+        let created = client.create_secret().name("db").secret_string("old").send().await.unwrap();
+        let source = source(moto.endpoint()).await;
+        let old = source.version(&reference("db", None)).await.unwrap();
+        assert_eq!(Some(old.as_str()), created.version_id());
+        client.put_secret_value().secret_id("db").secret_string("new").send().await.unwrap();
+        let new = source.version(&reference("db", None)).await.unwrap();
+        assert_ne!(old, new);
+        let pinned = |version: &str| SecretRef::SecretsManager {
+            secrets_manager: "db".to_owned(),
+            key: None,
+            version: Some(version.to_owned()),
+        };
+        for (version, value) in [(&old, "old"), (&new, "new")] {
+            assert_eq!(source.version(&pinned(version)).await.unwrap(), *version);
+            assert_eq!(source.resolve(&pinned(version)).await.unwrap().expose(), value);
+        }
+        let gone = pinned("00000000-0000-0000-0000-000000000000");
+        for error in [source.version(&gone).await.unwrap_err(), source.resolve(&gone).await.unwrap_err()] {
+            assert!(matches!(error, SecretError::Absent { .. }), "{error:?}");
+        }
+        let missing = source.version(&reference("none", None)).await.unwrap_err();
+        assert!(matches!(missing, SecretError::Absent { .. }), "{missing:?}");
+        let other = source.version(&SecretRef::Env { env: "X".into() }).await;
         assert!(matches!(other, Err(SecretError::Unsupported { .. })));
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 
+use super::files::FilesConfig;
 use super::notify::NotifyConfig;
 use super::units::{ByteSize, TimeSpan};
 use crate::id::Stanza;
@@ -51,6 +52,9 @@ pub struct Config {
     /// Archiving and fetching of WAL.
     #[schemars(default)]
     pub wal: WalConfig,
+    /// What `backup-config` backs up.
+    #[schemars(default)]
+    pub files: FilesConfig,
     /// Incidents and notifications.
     #[schemars(default)]
     pub notify: NotifyConfig,

@@ -373,15 +373,15 @@ impl<'a> Reader<'a> {
         let env = reader.string("env")?;
         let file = reader.text("file")?;
         let manager = reader.string("secrets-manager")?;
-        let field = reader.string("key")?;
+        let (field, version) = (reader.string("key")?, reader.string("version")?);
         reader.finish()?;
-        match (env, file, manager, field) {
-            (Some(env), None, None, None) => Ok(SecretRef::Env { env }),
-            (None, Some((file, origin)), None, None) => {
+        match (env, file, manager, field, version) {
+            (Some(env), None, None, None, None) => Ok(SecretRef::Env { env }),
+            (None, Some((file, origin)), None, None, None) => {
                 Ok(SecretRef::File { file: self.resolved(PathBuf::from(file), &origin) })
             }
-            (None, None, Some(secrets_manager), key) => {
-                Ok(SecretRef::SecretsManager { secrets_manager, key })
+            (None, None, Some(secrets_manager), key, version) => {
+                Ok(SecretRef::SecretsManager { secrets_manager, key, version })
             }
             _ => Err(self.bad(key, origin, SECRET_FORMS)),
         }

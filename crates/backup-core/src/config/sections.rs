@@ -187,6 +187,15 @@ pub(super) fn limits(reader: Reader<'_>) -> Result<LimitsConfig> {
 }
 
 pub(super) fn encryption(reader: Reader<'_>) -> Result<EncryptionConfig> {
+    let identity = reader.secret("identity")?;
+    let alone = reader.boolean("allow-single-recipient")?.unwrap_or(false);
+    let recipients = recipients(&reader, alone)?;
+    reader.finish()?;
+    Ok(EncryptionConfig { recipients, identity, allow_single_recipient: alone })
+}
+
+/// The key `recipients` of a section.
+pub(super) fn recipients(reader: &Reader<'_>, alone: bool) -> Result<Vec<String>> {
     let recipients = reader.list("recipients")?.unwrap_or_default();
     for (recipient, origin) in &recipients {
         if recipient.starts_with("AGE-SECRET-KEY-") {
@@ -198,16 +207,12 @@ pub(super) fn encryption(reader: Reader<'_>) -> Result<EncryptionConfig> {
             return Err(reader.bad("recipients", origin, problem));
         }
     }
-    let identity = reader.secret("identity")?;
-    let alone = reader.boolean("allow-single-recipient")?.unwrap_or(false);
     if let ([(_, origin)], false) = (recipients.as_slice(), alone) {
         let problem = "with one recipient every backup is lost when its key is lost: add a second one that is kept \
                        elsewhere, or set allow-single-recipient = true";
         return Err(reader.bad("recipients", origin, problem));
     }
-    reader.finish()?;
-    let recipients = recipients.into_iter().map(|(recipient, _)| recipient).collect();
-    Ok(EncryptionConfig { recipients, identity, allow_single_recipient: alone })
+    Ok(recipients.into_iter().map(|(recipient, _)| recipient).collect())
 }
 
 pub(super) fn compression(reader: Reader<'_>) -> Result<CompressionConfig> {

@@ -67,6 +67,6 @@ mod store;
 pub use access_log::AccessRecord;
 pub use error::Error;
 pub use faults::{Effect, FaultControl, FaultRule, Faults, Misbehaviour};
-pub use moto::moto_server;
+pub use moto::{Moto, moto_server};
 pub use options::{BucketOptions, Credential, MIN_PART_SIZE, Role, S3Options};
 pub use server::S3Server;
