@@ -1,11 +1,12 @@
 //! Finds secrets before they are stored without encryption.
 //!
 //! Two looks: at names that mean secrets whatever is in them (`names.rs`), and at the content, with rules for the forms that
-//! keys and tokens have (`rules.rs`). A finding names the file, the line and the rule, never the secret. What is surely no
+//! keys and tokens have (`rules.rs`), tried where a word of theirs stands (`keywords.rs`). A finding names the file, the line and the rule, never the secret. What is surely no
 //! secret is allowed by its path.
 //!
 //! This is a net with meshes: it stops the common accident. What must not be read by others is encrypted.
 
+mod keywords;
 mod names;
 mod rules;
 #[cfg(test)]
@@ -60,7 +61,8 @@ impl Scanner {
     /// Whether somebody said that there is no secret in it.
     #[must_use]
     pub fn is_allowed(&self, path: &ArchivePath) -> bool {
-        self.allowed.matched_path_or_any_parents(path.as_path(), false).is_ignore()
+        !self.allowed.is_empty()
+            && self.allowed.matched_path_or_any_parents(path.as_path(), false).is_ignore()
     }
 
     /// Everything that is found in a file.
@@ -68,13 +70,23 @@ impl Scanner {
     /// # Errors
     /// It cannot be read.
     pub fn scan(&self, path: &ArchivePath, content: impl Read) -> io::Result<Vec<Finding>> {
+        self.scan_through(&mut Vec::new(), path, content)
+    }
+
+    /// The same through a buffer that is used again.
+    pub(crate) fn scan_through(
+        &self,
+        buffer: &mut Vec<u8>,
+        path: &ArchivePath,
+        content: impl Read,
+    ) -> io::Result<Vec<Finding>> {
         if self.is_allowed(path) {
             return Ok(Vec::new());
         }
         let finding = |line, rule| Finding { path: format!("/{path}"), line, rule };
         let mut found = Vec::new();
         let mut public_only = PublicOnly::default();
-        let mut content = Windows::new(content);
+        let mut content = Windows::new(content, buffer);
         while let Some(window) = content.next()? {
             if window.begins_at == 0 && names::needs_content(path) {
                 public_only.look(window.bytes);
@@ -131,9 +143,9 @@ impl PublicOnly {
 }
 
 /// Content in overlapping pieces.
-struct Windows<R> {
+struct Windows<'b, R> {
     input: R,
-    buffer: Vec<u8>,
+    buffer: &'b mut Vec<u8>,
     /// Where the buffer begins in the content, and the lines before it.
     begins_at: u64,
     lines_before: u64,
@@ -159,9 +171,9 @@ fn lines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-impl<R: Read> Windows<R> {
-    fn new(input: R) -> Self {
-        let buffer = Vec::new();
+impl<'b, R: Read> Windows<'b, R> {
+    fn new(input: R, buffer: &'b mut Vec<u8>) -> Self {
+        buffer.clear();
         Self { input, buffer, begins_at: 0, lines_before: 0, is_text: true, ended: false }
     }
 
@@ -177,7 +189,7 @@ impl<R: Read> Windows<R> {
             self.buffer.drain(..passed);
         }
         let wanted = (WINDOW - self.buffer.len()) as u64;
-        self.input.by_ref().take(wanted).read_to_end(&mut self.buffer)?;
+        self.input.by_ref().take(wanted).read_to_end(self.buffer)?;
         self.ended = self.buffer.len() < WINDOW;
         if first {
             let begin = &self.buffer[..self.buffer.len().min(8 << 10)];
@@ -186,7 +198,7 @@ impl<R: Read> Windows<R> {
         let from = if first { 0 } else { OVERLAP / 2 };
         let until = if self.ended { self.buffer.len() } else { self.buffer.len() - OVERLAP / 2 };
         Ok(Some(Window {
-            bytes: &self.buffer,
+            bytes: self.buffer,
             begins_at: self.begins_at,
             lines_before: self.lines_before,
             told: from..until,

@@ -1,5 +1,8 @@
 //! Names that mean secrets.
 
+use std::collections::HashMap;
+
+use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::path::ArchivePath;
@@ -86,24 +89,31 @@ const DENIED: [(&str, &[&str]); 12] = [
 const EITHER: [&str; 2] = [".pem", ".key"];
 
 #[derive(Debug)]
-pub(super) struct Names(Vec<(&'static str, Gitignore)>);
+pub(super) struct Names {
+    denied: Gitignore,
+    /// Rule of each pattern.
+    rules: HashMap<&'static str, &'static str>,
+}
 
 impl Names {
     pub(super) fn new() -> Self {
-        let matcher = |patterns: &[&str]| {
-            let mut builder = GitignoreBuilder::new("/");
-            for pattern in patterns {
-                builder.add_line(None, pattern).expect("our own patterns are right");
-            }
-            builder.build().expect("our own patterns are right")
-        };
-        Self(DENIED.iter().map(|(rule, patterns)| (*rule, matcher(patterns))).collect())
+        let mut builder = GitignoreBuilder::new("/");
+        let mut rules = HashMap::new();
+        for (rule, pattern) in
+            DENIED.iter().flat_map(|(rule, patterns)| patterns.iter().map(move |one| (*rule, *one)))
+        {
+            builder.add_line(None, pattern).expect("our own patterns are right");
+            rules.insert(pattern, rule);
+        }
+        Self { denied: builder.build().expect("our own patterns are right"), rules }
     }
 
     /// The rule that a name breaks.
     pub(super) fn find(&self, path: &ArchivePath) -> Option<&'static str> {
-        let broken = self.0.iter().find(|(_, names)| names.matched(path.as_path(), false).is_ignore());
-        broken.map(|(rule, _)| *rule)
+        match self.denied.matched(path.as_path(), false) {
+            Match::Ignore(pattern) => self.rules.get(pattern.original()).copied(),
+            _ => None,
+        }
     }
 }
 

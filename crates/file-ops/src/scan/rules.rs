@@ -3,7 +3,9 @@
 //! Most rules are the published forms of tokens: a prefix that their issuer chose so that they can be found. Two rules look
 //! at assignments to names such as `password`; those also ask whether the value looks like a secret at all.
 
-use regex::bytes::{Captures, Regex, RegexSet};
+use regex::bytes::{Captures, Regex};
+
+use super::keywords::{Keywords, Worth};
 
 /// How a match is looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ enum Doubt {
 
 use Doubt::{None as Sure, Password, Placeholder, Token};
 
-const RULES: [(&str, &str, Doubt); 36] = [
+static RULES: [(&str, &str, Doubt); 36] = [
     (
         "private-key",
         r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=:,\-\s]{32}",
@@ -85,7 +87,7 @@ const RULES: [(&str, &str, Doubt); 36] = [
     ),
     (
         "secret",
-        r#"(?im)["']?\b[\w.\-]*?(?:secret|secret_?-?key|token|api_?-?key|access_?-?key|auth_?-?key|encryption_?-?key|signing_?-?key|credentials?)["']?[ \t]*(?:=>|:=|=|:)[ \t]*["']?([A-Za-z0-9+/_=.~\-]{16,256})"#,
+        r#"(?im)["']?\b[\w.\-]*?(?:secret|secret_?-?key(?:_base)?|token|api_?-?key|access_?-?key|auth_?-?key|encryption_?-?key|signing_?-?key|credentials?)["']?[ \t]*(?:=>|:=|=|:)[ \t]*["']?([A-Za-z0-9+/_=.~\-]{16,256})"#,
         Token,
     ),
     ("client-secret", r#"(?i)client[_\-]?secret["']?\s*[:=]\s*["']?([A-Za-z0-9_\-.~]{12,})"#, Token),
@@ -95,7 +97,7 @@ const RULES: [(&str, &str, Doubt); 36] = [
 const TEXT_ONLY: [&str; 3] = ["password", "secret", "mailchimp-key"];
 
 /// What stands in examples.
-const PLACEHOLDERS: [&str; 22] = [
+const PLACEHOLDERS: [&str; 24] = [
     "example",
     "changeme",
     "change_me",
@@ -103,6 +105,8 @@ const PLACEHOLDERS: [&str; 22] = [
     "password",
     "passwd",
     "secret",
+    "s3cret",
+    "passw0rd",
     "placeholder",
     "your",
     "xxxx",
@@ -122,33 +126,60 @@ const PLACEHOLDERS: [&str; 22] = [
 
 #[derive(Debug)]
 pub(super) struct Rules {
-    all: RegexSet,
+    keywords: Keywords,
     each: Vec<Regex>,
 }
 
 impl Rules {
     pub(super) fn new() -> Self {
-        let patterns = RULES.iter().map(|(_, pattern, _)| format!("(?-u){pattern}"));
-        let patterns: Vec<_> = patterns.collect();
-        let all = RegexSet::new(&patterns).expect("our own patterns are right");
-        let each = patterns.iter().map(|pattern| Regex::new(pattern).expect("our own patterns are right"));
-        Self { all, each: each.collect() }
+        let regex =
+            |pattern: &str| Regex::new(&format!("(?-u){pattern}")).expect("our own patterns are right");
+        Self { keywords: Keywords::new(), each: RULES.iter().map(|(_, pattern, _)| regex(pattern)).collect() }
     }
 
     /// Where secrets begin, and the rules that found them.
     pub(super) fn find(&self, bytes: &[u8], is_text: bool) -> Vec<(usize, &'static str)> {
         let mut found = Vec::new();
-        for number in self.all.matches(bytes) {
-            let (rule, _, doubt) = RULES[number];
+        for (rule, worth) in self.keywords.find(bytes) {
             if !is_text && TEXT_ONLY.contains(&rule) {
                 continue;
             }
-            let captures = self.each[number].captures_iter(bytes);
-            let sure = captures.filter(|captures| is_secret(captures, doubt));
-            found.extend(sure.filter_map(|captures| Some((captures.get(0)?.start(), rule))));
+            for number in (0..RULES.len()).filter(|number| RULES[*number].0 == rule) {
+                match &worth {
+                    Worth::Everywhere => self.try_rule(number, bytes, 0, &mut found),
+                    Worth::Lines(lines) => lines
+                        .iter()
+                        .for_each(|line| self.try_rule(number, &bytes[line.clone()], line.start, &mut found)),
+                }
+            }
         }
         found.sort_unstable();
         found
+    }
+
+    /// Tries one rule on bytes that begin at `offset`.
+    fn try_rule(&self, number: usize, bytes: &[u8], offset: usize, found: &mut Vec<(usize, &'static str)>) {
+        let (rule, _, doubt) = RULES[number];
+        let sure = self.each[number].captures_iter(bytes).filter(|captures| {
+            let begin = captures.get(0).map_or(0, |whole| whole.start());
+            is_secret(captures, doubt) && !(doubt == Token && is_in_a_remark(bytes, begin))
+        });
+        found.extend(sure.filter_map(|captures| Some((offset + captures.get(0)?.start(), rule))));
+    }
+
+    /// What [`Rules::find`] finds, by trying every rule everywhere.
+    #[cfg(test)]
+    pub(super) fn find_slowly(&self, bytes: &[u8], is_text: bool) -> Vec<(usize, &'static str)> {
+        let mut found = Vec::new();
+        let tried = (0..RULES.len()).filter(|number| is_text || !TEXT_ONLY.contains(&RULES[*number].0));
+        tried.for_each(|number| self.try_rule(number, bytes, 0, &mut found));
+        found.sort_unstable();
+        found
+    }
+
+    #[cfg(test)]
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        RULES.iter().map(|(rule, _, _)| *rule)
     }
 }
 
@@ -164,10 +195,21 @@ fn is_secret(captures: &Captures<'_>, doubt: Doubt) -> bool {
     }
 }
 
+/// Whether it is a parameter of an address that a comment refers to.
+fn is_in_a_remark(bytes: &[u8], begin: usize) -> bool {
+    let before = &bytes[..begin];
+    let line = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_start();
+    before.last().is_some_and(|byte| b"?&".contains(byte)) && line.starts_with(b"#")
+}
+
+/// What distributions hand out to everybody although it looks like a secret: the public key of a service for all.
+const PUBLISHED: [&[u8]; 1] = [b"icy63itbhhni8bq15ntp5n5symuixf73s1kpjh6skaq4e7nx5fiy"];
+
 fn is_placeholder(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
     let text = String::from_utf8_lossy(&lower);
-    PLACEHOLDERS.iter().any(|word| text.contains(word)) || distinct(value) <= 3 || has_a_run(value)
+    let is_word = PLACEHOLDERS.iter().any(|word| text.contains(word));
+    is_word || PUBLISHED.contains(&value) || distinct(value) <= 3 || has_a_run(value)
 }
 
 /// Whether five follow one another as in `abcde` or `12345`.

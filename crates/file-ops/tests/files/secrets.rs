@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use backstay_backup_core::encryption::Recipients;
 use backstay_file_ops::config_set::Outcome;
@@ -129,38 +130,63 @@ fn without_recipients_nothing_is_stored_unless_that_is_said() {
     scene.back_up(&options);
 }
 
-/// Files that the distribution's packages brought: as they are on every machine, so with nothing secret in them.
+/// Packages that every machine with `scripts/setup.sh` has.
+const PACKAGES: [&str; 20] = [
+    "adduser",
+    "apt",
+    "base-files",
+    "bash",
+    "ca-certificates",
+    "debconf",
+    "dpkg",
+    "e2fsprogs",
+    "git",
+    "libpam-modules",
+    "libpam-runtime",
+    "login",
+    "openssl",
+    "passwd",
+    "perl-base",
+    "postgresql-common",
+    "redis-server",
+    "redis-tools",
+    "systemd",
+    "util-linux",
+];
+/// Where configuration lies in them, and what configures by being there.
+const CONFIGURES: [&str; 6] = [
+    "/etc/",
+    "/usr/lib/systemd/",
+    "/usr/lib/tmpfiles.d/",
+    "/usr/share/git-core/",
+    "/usr/share/perl5/",
+    "/usr/share/postgresql-common/",
+];
+
+/// Files as packages brought them, the same on every machine: those that somebody changed here are left out.
 fn corpus() -> BTreeSet<PathBuf> {
     if let Some(folder) = std::env::var_os("BACKSTAY_CORPUS") {
         let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|facts| facts.is_file());
         return files_in(Path::new(&folder)).into_iter().filter(is_file).collect();
     }
-    let mut files = BTreeSet::new();
-    for list in fs::read_dir("/var/lib/dpkg/info").expect("the tests need a Debian system").flatten() {
-        if list.path().extension().is_none_or(|extension| extension != "list") {
-            continue;
-        }
-        for line in fs::read_to_string(list.path()).unwrap_or_default().lines() {
-            let configures = [
-                "/etc/",
-                "/usr/lib/systemd/",
-                "/usr/lib/tmpfiles.d/",
-                "/usr/lib/udev/",
-                "/usr/share/dbus-1/",
-                "/usr/share/postgresql/",
-                "/usr/share/bash-completion/",
-                "/usr/share/git-core/",
-                "/usr/share/perl/",
-            ];
-            // Debian hands the keys of its browser out to everybody: they are what they look like.
-            let known = line == "/etc/chromium.d/apikeys";
-            if !known && configures.iter().any(|folder| line.starts_with(folder)) && Path::new(line).is_file()
-            {
-                files.insert(PathBuf::from(line));
-            }
-        }
-    }
-    files
+    let dpkg = |command: &str| {
+        let output = Command::new(command.split(' ').next().unwrap())
+            .args(command.split(' ').skip(1))
+            .args(PACKAGES)
+            .output()
+            .expect("the tests need a Debian system");
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (listed, missing) = dpkg("dpkg-query --listfiles");
+    assert!(missing.is_empty(), "{missing}");
+    let (verified, _) = dpkg("dpkg --verify");
+    let changed: BTreeSet<_> = verified.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    listed
+        .lines()
+        .filter(|line| CONFIGURES.iter().any(|folder| line.starts_with(folder)) && !changed.contains(line))
+        .map(PathBuf::from)
+        .filter(|path| path.is_file())
+        .collect()
 }
 
 #[test]
