@@ -3,11 +3,14 @@
 mod report;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use backstay_backup_core::catalog::clock_problems;
-use backstay_backup_core::config::{Setting, TimeSpan};
+use backstay_backup_core::config::{FilesConfig, Setting, TimeSpan};
+use backstay_backup_core::encryption::Recipients;
 use backstay_cli::{Arguments, Context, Exit, Failure};
 use backstay_file_ops::config_set::{ConfigOptions, Outcome, backup_config, plan_config};
+use backstay_file_ops::secret_files::{SecretFile, versions};
 use backstay_file_ops::system::{CRONTABS, SystemList, packages, units};
 use backstay_file_ops::{Error, SelectionOptions};
 use clap::Parser;
@@ -19,13 +22,14 @@ const NAME: &str = "config";
 
 /// Backs up configuration: files and folders into one tar archive that stock tools open, with owners, modes, ACLs and links.
 ///
-/// An unchanged selection stores nothing. What cannot be read makes the set an incomplete one, and the exit code 3.
+/// An unchanged selection stores nothing. What cannot be read makes the set an incomplete one, and the exit code 3. The section
+/// `files` of the configuration says all of this too; what is said here replaces it.
 #[derive(Debug, Parser)]
 #[command(
     name = "backup-config",
     version,
     after_help = "Every hour, from root's cron table:\n  \
-    7 * * * *  backup-config --config /etc/backstay/backstay.toml --packages --units --crontabs /etc /usr/local/etc"
+    7 * * * *  backup-config --config /etc/backstay/backstay.toml"
 )]
 pub struct Args {
     /// File, folder or pattern; repeatable
@@ -34,9 +38,9 @@ pub struct Args {
     /// Leaves out, as in .gitignore, seen from /; repeatable
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
-    /// What the sets are called, when the stanza holds several kinds of configuration
-    #[arg(long, value_name = "NAME", default_value = NAME)]
-    name: String,
+    /// What the sets are called, when the stanza holds several kinds of configuration [default: config]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// Stores without encryption, after a look for secrets
     #[arg(long)]
     plaintext: bool,
@@ -93,6 +97,8 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
         return Err(Error::Plaintext.into());
     }
     options.lists = lists(ctx, args).await?;
+    let files = secret_files(&ctx.config.files);
+    (options.secrets, options.problems) = ctx.stoppable(versions(ctx.secrets(), &files)).await?;
     let opened = ctx.open_or_create(async { Ok(()) }).await?;
     let lease = format!("backup-config-{}", options.name);
     let backup = async {
@@ -122,51 +128,81 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
 /// The lists of the system that were asked for.
 async fn lists(ctx: &Context, args: &Args) -> Result<Vec<SystemList>, Failure> {
     let (runner, mut lists) = (ctx.runner(), Vec::new());
-    if args.packages {
+    let files = &ctx.config.files;
+    if args.packages || files.packages {
         lists.extend(packages(&runner, &ctx.cancel).await?);
     }
-    if args.units {
+    if args.units || files.units {
         lists.extend(units(&runner, &ctx.cancel).await?);
     }
     Ok(lists)
 }
 
 fn options(ctx: &Context, args: &Args) -> Result<ConfigOptions, Failure> {
-    if args.name.is_empty() || args.name.contains('/') || args.name.len() > 64 {
+    let files = &ctx.config.files;
+    let name = args.name.as_ref().or(files.name.as_ref()).map_or(NAME, String::as_str);
+    if name.is_empty() || name.contains('/') || name.len() > 64 {
         return Err(Failure::usage("--name is a short word"));
     }
-    let mut selection = SelectionOptions::default();
-    for path in &args.path {
-        let absolute = std::path::absolute(path)
-            .map_err(|error| Failure::usage(format!("cannot find {}: {error}", path.display())))?;
-        selection.paths.push(absolute);
-    }
-    if args.crontabs {
-        let there = CRONTABS.iter().map(PathBuf::from).filter(|path| path.exists());
-        selection.paths.extend(there);
-    }
-    if selection.paths.is_empty() {
-        return Err(
-            Failure::usage("nothing is listed").with_hint("name files and folders: backup-config /etc")
-        );
-    }
-    selection.excludes.clone_from(&args.exclude);
-    selection.cross_file_systems = args.cross_file_systems;
-    selection.with_caches = args.with_caches;
-    let mut options = ConfigOptions::new(ctx.stanza().clone(), selection);
-    options.name.clone_from(&args.name);
+    let mut options = ConfigOptions::new(ctx.stanza().clone(), selection(files, args)?);
+    options.name = name.to_owned();
     options.host = host();
-    options.recipients = ctx.recipients()?;
-    options.plaintext = args.plaintext;
-    options.allow.clone_from(&args.allow);
+    options.recipients = match files.recipients.as_slice() {
+        [] => ctx.recipients()?,
+        own => Recipients::parse(own.iter().map(String::as_str))?,
+    };
+    options.plaintext = args.plaintext || files.plaintext;
+    options.allow = first_of(&args.allow, &files.allow);
     options.force = args.force;
-    options.refresh_after = args.refresh_after.map(|span| std::time::Duration::from_secs(span.as_secs()));
+    let refresh = args.refresh_after.or(files.refresh_after);
+    options.refresh_after = refresh.map(|span| Duration::from_secs(span.as_secs()));
     options.codec = ctx.config.compression.codec;
     options.data_path = ctx.data_path();
     options.retain_until = ctx.retain_until();
     options.annotations = args.annotation.iter().cloned().collect();
     options.tool = concat!("backup-config ", env!("CARGO_PKG_VERSION")).to_owned();
     Ok(options)
+}
+
+/// What the arguments say, or else the configuration.
+fn selection(files: &FilesConfig, args: &Args) -> Result<SelectionOptions, Failure> {
+    let mut selection = SelectionOptions::default();
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path)
+            .map_err(|error| Failure::usage(format!("cannot find {}: {error}", path.display())))
+    };
+    for path in first_of(&args.path, &files.paths) {
+        selection.paths.push(absolute(&path)?);
+    }
+    if args.crontabs || files.crontabs {
+        let there = CRONTABS.iter().map(PathBuf::from).filter(|path| path.exists());
+        selection.paths.extend(there);
+    }
+    if selection.paths.is_empty() {
+        return Err(Failure::usage("nothing is listed").with_hint(
+            "name files and folders: backup-config /etc, or paths in the section `files` of the configuration",
+        ));
+    }
+    selection.excludes = first_of(&args.exclude, &files.exclude);
+    selection.cross_file_systems = args.cross_file_systems || files.cross_file_systems;
+    selection.with_caches = args.with_caches || files.with_caches;
+    for secret in &files.secret {
+        selection.left_out.push(absolute(&secret.file)?);
+    }
+    Ok(selection)
+}
+
+fn first_of<T: Clone>(given: &[T], configured: &[T]) -> Vec<T> {
+    if given.is_empty() { configured.to_vec() } else { given.to_vec() }
+}
+
+/// The secrets of the configuration.
+fn secret_files(files: &FilesConfig) -> Vec<SecretFile> {
+    let file = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let secrets = files.secret.iter();
+    secrets
+        .map(|secret| SecretFile::new(file(&secret.file), &secret.secrets_manager, secret.key.clone()))
+        .collect()
 }
 
 /// This host, as the kernel knows it.

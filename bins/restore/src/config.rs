@@ -13,9 +13,10 @@ use backstay_file_ops::config_set::KIND;
 use backstay_file_ops::restore::{
     PlanOptions, StageOptions, Staged, apply, list_set, plan_restore, stage, text_diff, undo,
 };
+use backstay_file_ops::secret_files::{SecretVersion, Which, fetch, forget, recorded};
 use backstay_file_ops::unpack::UnpackOptions;
 use backstay_file_ops::{ArchivePath, Error};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use jiff::Timestamp;
 
 use report::{Installed, Listing, Planned, Undone};
@@ -59,9 +60,19 @@ pub struct Args {
     /// The newest good set that is not newer than this, as 2026-11-22T14:30:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "set")]
     at: Option<Timestamp>,
-    /// What the sets are called
-    #[arg(long, value_name = "NAME", default_value = KIND)]
-    name: String,
+    /// What the sets are called [default: config]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Fetches also the secrets that a service keeps: in the version then in use, or with =current in that of now
+    #[arg(
+        long,
+        value_name = "WHICH",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "recorded",
+        conflicts_with_all = ["list", "undo"]
+    )]
+    secrets: Option<Secrets>,
     /// The system that is compared and installed into
     #[arg(long, value_name = "FOLDER", default_value = "/")]
     root: PathBuf,
@@ -76,6 +87,24 @@ pub struct Args {
     allow_case_collisions: bool,
     #[command(flatten)]
     identity: IdentityArgs,
+}
+
+/// Which version of a secret.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Secrets {
+    /// That of the set
+    Recorded,
+    /// That in use now
+    Current,
+}
+
+impl From<Secrets> for Which {
+    fn from(secrets: Secrets) -> Self {
+        match secrets {
+            Secrets::Recorded => Self::Recorded,
+            Secrets::Current => Self::Current,
+        }
+    }
 }
 
 impl Arguments for Args {
@@ -97,30 +126,38 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     let opened = ctx.open_repositories().await?;
     let catalog = ctx.stoppable(Catalog::load(&opened.repositories, ctx.stanza())).await??;
-    let manifest = choose(&catalog, args)?;
+    let manifest = choose(ctx, &catalog, args)?;
     let identities = ctx.identities().await?;
-    let unpack = unpack_options(args)?;
     if args.list {
+        let unpack = unpack_options(args)?;
         let entries = list_set(&opened.repositories, &manifest, &identities, &unpack, &ctx.cancel).await?;
         return ctx.print(&Listing::new(&manifest, &entries));
     }
-    let folder = absolute(args.staging.as_deref().unwrap_or(Path::new("")))?;
-    let staged = stage_set(ctx, &opened, &manifest, folder, unpack).await?;
+    let staged = stage_set(ctx, args, &opened, &manifest).await?;
     install(ctx, args, &manifest, staged).await
 }
 
 async fn stage_set(
     ctx: &Context,
+    args: &Args,
     opened: &Opened,
     manifest: &Manifest,
-    folder: PathBuf,
-    unpack: UnpackOptions,
 ) -> Result<Arc<Staged>, Failure> {
-    let mut options = StageOptions::new(folder);
-    options.unpack = unpack;
+    let folder = args.staging.as_deref().unwrap_or(Path::new(""));
+    let mut options = StageOptions::new(absolute(folder)?);
+    options.unpack = unpack_options(args)?;
     let identities = ctx.identities().await?;
     let staging = stage(&opened.repositories, manifest, &identities, &options, &ctx.progress, &ctx.cancel);
-    let staged = Box::pin(staging).await?;
+    let mut staged = Box::pin(staging).await?;
+    if let Some(which) = args.secrets {
+        let mut secrets = recorded(&opened.repositories, manifest, &identities).await?;
+        if secrets.is_empty() {
+            tracing::warn!(set = %manifest.set, "the set names no secret that a service keeps");
+        }
+        let only = &options.unpack.only;
+        secrets.retain(|secret| only.is_empty() || only.iter().any(|wanted| is_at(secret, wanted)));
+        ctx.stoppable(fetch(ctx.secrets(), &mut staged, &secrets, which.into())).await??;
+    }
     if staged.entries.is_empty() {
         return Err(Failure::new(
             backstay_backup_core::Class::Absent,
@@ -129,6 +166,11 @@ async fn stage_set(
         .with_hint("--list names what it holds"));
     }
     Ok(Arc::new(staged))
+}
+
+/// Whether a secret belongs to or below that place.
+fn is_at(secret: &SecretVersion, wanted: &ArchivePath) -> bool {
+    ArchivePath::of_absolute(&secret.file).is_some_and(|file| file.is_within(wanted))
 }
 
 /// Compares, and installs if that is wanted.
@@ -155,7 +197,12 @@ async fn install(
     ctx.progress.begin("installing");
     let run_id = run_id(ctx.clock.now());
     let (planned, from, cancel) = (plan.clone(), staged.clone(), ctx.cancel.clone());
-    let applied = blocking(move || apply(&planned, &from, &run_id, &cancel)).await?;
+    let applied = blocking(move || {
+        let applied = apply(&planned, &from, &run_id, &cancel)?;
+        // What was installed need not lie about twice.
+        forget(&from).map(|()| applied)
+    })
+    .await?;
     let report = Installed::new(Planned::new(manifest, &staged, &plan, diffs), applied);
     let exit = report.exit();
     ctx.finish(&report, exit)
@@ -204,16 +251,17 @@ async fn blocking<T: Send + 'static>(
     Ok(done?)
 }
 
-fn choose(catalog: &Catalog, args: &Args) -> Result<Manifest, Failure> {
+fn choose(ctx: &Context, catalog: &Catalog, args: &Args) -> Result<Manifest, Failure> {
+    let name = args.name.as_ref().or(ctx.config.files.name.as_ref()).map_or(KIND, String::as_str);
     let summary = match &args.set {
         Some(id) => catalog.by_id(id)?,
         None => {
-            let mut filter = Filter::default().kind(SetKind::new(KIND)).database(&args.name);
+            let mut filter = Filter::default().kind(SetKind::new(KIND)).database(name);
             if let Some(at) = args.at {
                 filter = filter.at_or_before(at);
             }
             let chosen = catalog.newest_good(&filter)?;
-            say_passed_over(catalog, chosen, args);
+            say_passed_over(catalog, chosen, name, args.at);
             chosen
         }
     };
@@ -221,12 +269,12 @@ fn choose(catalog: &Catalog, args: &Args) -> Result<Manifest, Failure> {
 }
 
 /// Newer sets that are no good: whoever expects their state should know.
-fn say_passed_over(catalog: &Catalog, chosen: &SetSummary, args: &Args) {
+fn say_passed_over(catalog: &Catalog, chosen: &SetSummary, name: &str, at: Option<Timestamp>) {
     let is_ours = |set: &SetSummary| match &set.manifest {
         Some(manifest) => {
             manifest.kind.0 == KIND
-                && manifest.source.database == args.name
-                && args.at.is_none_or(|at| manifest.recovery_point <= at)
+                && manifest.source.database == name
+                && at.is_none_or(|at| manifest.recovery_point <= at)
         }
         None => true,
     };

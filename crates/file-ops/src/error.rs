@@ -113,6 +113,16 @@ pub enum Error {
     /// A secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The secret that belongs into a file cannot be had; nothing was installed.
+    #[error("cannot fetch what belongs into {}", printable_path(path))]
+    SecretFile {
+        /// The file.
+        path: PathBuf,
+        /// Whether the version was asked for that the set names.
+        is_recorded: bool,
+        /// The reason.
+        source: SecretError,
+    },
     /// The repository failed.
     #[error(transparent)]
     Repository(#[from] CoreError),
@@ -158,7 +168,7 @@ impl Classified for Error {
             Self::Refused { .. } => Class::Data,
             Self::Conflict { .. } | Self::Staging { .. } => Class::Conflict,
             Self::Process(error) => error.class(),
-            Self::Secret(error) => error.class(),
+            Self::Secret(error) | Self::SecretFile { source: error, .. } => error.class(),
             Self::Repository(error) => error.class(),
         }
     }
@@ -183,7 +193,10 @@ impl Classified for Error {
             }
             Self::Staging { .. } => "name an empty or a new folder with --staging",
             Self::Process(error) => return error.hint(),
-            Self::Secret(error) => return error.hint(),
+            Self::SecretFile { is_recorded: true, source: SecretError::Absent { .. }, .. } => {
+                "nothing was installed; --secrets=current takes the version in use now, without --secrets the file stays as it is"
+            }
+            Self::Secret(error) | Self::SecretFile { source: error, .. } => return error.hint(),
             Self::Repository(error) => return error.hint(),
             _ => return None,
         };

@@ -22,6 +22,7 @@ mod frames;
 mod path;
 pub mod restore;
 pub mod scan;
+pub mod secret_files;
 mod selection;
 pub mod system;
 pub mod tar;

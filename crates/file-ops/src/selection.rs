@@ -1,5 +1,6 @@
 //! What is to be backed up: listed paths, globs, and what is left out of them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct SelectionOptions {
     pub paths: Vec<PathBuf>,
     /// What is left out, in the syntax of `.gitignore`, as seen from `/`.
     pub excludes: Vec<String>,
+    /// Absolute paths that are left out too, whatever the rules say: files whose content is a secret kept elsewhere.
+    pub left_out: Vec<PathBuf>,
     /// Goes on into other file systems that are mounted below.
     pub cross_file_systems: bool,
     /// Takes folders too that say of themselves that they are caches (CACHEDIR.TAG).
@@ -31,6 +34,7 @@ pub struct Selection {
     /// Listed, and not there.
     pub(crate) missing: Vec<(PathBuf, String)>,
     pub(crate) excludes: Gitignore,
+    left_out: BTreeSet<ArchivePath>,
     pub(crate) cross_file_systems: bool,
     pub(crate) with_caches: bool,
 }
@@ -45,6 +49,7 @@ impl Selection {
             roots: Vec::new(),
             missing: Vec::new(),
             excludes: excludes(&options.excludes)?,
+            left_out: options.left_out.iter().flat_map(|path| places(path)).collect(),
             cross_file_systems: options.cross_file_systems,
             with_caches: options.with_caches,
         };
@@ -76,7 +81,12 @@ impl Selection {
 
     /// Whether something below `/` is left out.
     pub(crate) fn excludes(&self, path: &ArchivePath, is_folder: bool) -> bool {
-        self.excludes.matched(path.as_path(), is_folder).is_ignore()
+        self.leaves_out(path) || self.excludes.matched(path.as_path(), is_folder).is_ignore()
+    }
+
+    /// Whether that file is left out also where it is listed itself.
+    pub(crate) fn leaves_out(&self, path: &ArchivePath) -> bool {
+        self.left_out.contains(path)
     }
 
     /// Whether a walk of its own begins there.
@@ -97,9 +107,15 @@ fn excludes(lines: &[String]) -> Result<Gitignore, Error> {
     builder.build().map_err(|error| wrong("", &error))
 }
 
+/// Where a file lies, as written and without links: its own place, and that of what it points to.
+fn places(path: &Path) -> impl Iterator<Item = ArchivePath> {
+    let found = [Some(path.to_owned()), settle(path).ok(), path.canonicalize().ok()];
+    found.into_iter().flatten().filter_map(|path| ArchivePath::of_absolute(&path))
+}
+
 /// The path without links on the way; the last name is looked at as it is. So an archive says where a file really lies, and
 /// a restore need not follow links.
-fn settle(path: &Path) -> std::io::Result<PathBuf> {
+pub(crate) fn settle(path: &Path) -> std::io::Result<PathBuf> {
     let settled = match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => parent.canonicalize()?.join(name),
         _ => PathBuf::from("/"),

@@ -215,6 +215,7 @@ impl Walker<'_> {
             return self.descend();
         };
         match self.root.stat(&place) {
+            Ok(_) if self.selection.leaves_out(&place) => {}
             Ok(Some(stat)) => self.take(place, State::of(&stat), stat.st_dev),
             Ok(None) => {
                 self.tree.problems.push(Problem::new(ProblemKind::Missing, &place, "it is not there"));

@@ -80,6 +80,8 @@ pub(super) struct BackedUp {
     stored_bytes: u64,
     case_collisions: u64,
     privileged: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secrets: Option<u64>,
     problems: Vec<Problem>,
     stored_in: Vec<String>,
     pub(super) missing_in: Vec<(String, String)>,
@@ -105,6 +107,7 @@ impl BackedUp {
             stored_bytes: manifest.stored_size(),
             case_collisions: facts.case_collisions,
             privileged: facts.privileged,
+            secrets: (facts.secrets > 0).then_some(facts.secrets),
             problems: report.problems.clone(),
             stored_in: report.receipt.stored_in.clone(),
             missing_in: report.receipt.missing_in.clone(),
@@ -142,6 +145,10 @@ impl fmt::Display for BackedUp {
         )?;
         for (repository, reason) in &self.missing_in {
             write!(f, "\n  not in {repository}: {reason}")?;
+        }
+        if let Some(secrets) = self.secrets {
+            let (are, they) = if secrets == 1 { ("is", "its version") } else { ("are", "their versions") };
+            write!(f, "\n  {secrets} of its secrets {are} kept elsewhere; {they} in use {are} noted")?;
         }
         problems(f, &self.problems)?;
         collisions(f, self.case_collisions)?;

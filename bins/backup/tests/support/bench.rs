@@ -16,7 +16,7 @@ pub struct Bench {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
     kept: Vec<Box<dyn Any>>,
-    wrapper: Vec<&'static str>,
+    wrapper: Vec<String>,
 }
 
 /// What a program left.
@@ -43,8 +43,8 @@ impl Bench {
     }
 
     /// Runs programs through another one, such as `prlimit`.
-    pub fn wrap(&mut self, wrapper: &[&'static str]) {
-        self.wrapper = wrapper.to_vec();
+    pub fn wrap<W: AsRef<str>>(&mut self, wrapper: &[W]) {
+        self.wrapper = wrapper.iter().map(|word| word.as_ref().to_owned()).collect();
     }
 
     /// Makes a folder, with what is in it, one that programs cannot write to, root's included.
@@ -164,7 +164,7 @@ impl Bench {
     }
 
     pub fn command<A: AsRef<OsStr>>(&self, program: &str, args: &[A]) -> Command {
-        let mut words = self.wrapper.iter().copied().chain([path(program)]);
+        let mut words = self.wrapper.iter().map(String::as_str).chain([path(program)]);
         let mut command = Command::new(words.next().unwrap());
         command
             .args(words)

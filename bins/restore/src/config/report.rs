@@ -94,6 +94,12 @@ pub(super) struct Planned {
     steps: Vec<PlannedStep>,
     conflicts: Vec<(String, String)>,
     unset_in_staging: Vec<(String, String)>,
+    /// Secrets that were fetched, by path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secrets: Vec<String>,
+    /// Secrets that the set names and nobody asked for.
+    #[serde(skip_serializing_if = "is_zero")]
+    secrets_left: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     diffs: Vec<String>,
 }
@@ -104,6 +110,16 @@ struct PlannedStep {
     path: String,
     what: What,
     details: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde wants")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// How many secrets a set names.
+fn named_secrets(manifest: &Manifest) -> u64 {
+    manifest.facts.get("secrets").and_then(serde_json::Value::as_u64).unwrap_or(0)
 }
 
 impl Planned {
@@ -126,6 +142,8 @@ impl Planned {
                 .map(|(path, reason)| (format!("/{path}"), reason.clone()))
                 .collect(),
             unset_in_staging: staged.lacking.clone(),
+            secrets: staged.secrets.iter().map(|path| format!("/{path}")).collect(),
+            secrets_left: if staged.secrets.is_empty() { named_secrets(manifest) } else { 0 },
             diffs,
         }
     }
@@ -150,8 +168,11 @@ impl Planned {
                 _ => '~',
             };
             write!(f, "\n{mark} {}", step.path)?;
-            if !step.details.is_empty() {
-                write!(f, " ({})", step.details.join("; "))?;
+            let fetched = self.secrets.contains(&step.path).then_some("a secret, fetched");
+            let details: Vec<_> =
+                fetched.into_iter().chain(step.details.iter().map(String::as_str)).collect();
+            if !details.is_empty() {
+                write!(f, " ({})", details.join("; "))?;
             }
         }
         for (path, reason) in &self.conflicts {
@@ -159,6 +180,10 @@ impl Planned {
         }
         for (path, words) in &self.unset_in_staging {
             write!(f, "\n- staged {path}: {words}")?;
+        }
+        if self.secrets_left > 0 {
+            let number = self.secrets_left;
+            write!(f, "\n- a service keeps {number} of its secrets; --secrets fetches what it keeps")?;
         }
         self.diffs.iter().try_for_each(|diff| write!(f, "\n{}", diff.trim_end()))
     }

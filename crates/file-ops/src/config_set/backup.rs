@@ -18,12 +18,14 @@ use rustix::fs::FileType;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::facts::{ConfigFacts, ProblemCounts, SecretVersion};
+use super::facts::{ConfigFacts, ProblemCounts};
+use super::look::find_secrets;
 use super::{ARCHIVE, KIND};
 use crate::capture::{Captured, Stopped, capture};
 use crate::error::{Error, Finding};
 use crate::frames;
 use crate::scan::Scanner;
+use crate::secret_files::{self, SecretVersion};
 use crate::selection::{Selection, SelectionOptions};
 use crate::system::SystemList;
 use crate::walk::{Problem, Tree, walk};
@@ -48,8 +50,10 @@ pub struct ConfigOptions {
     pub allow: Vec<String>,
     /// Lists of the system to be stored beside.
     pub lists: Vec<SystemList>,
-    /// Versions of secrets that are in use.
+    /// Versions of secrets that are in use; see [`crate::secret_files::versions`].
     pub secrets: Vec<SecretVersion>,
+    /// What went otherwise than wanted before, such as a secret whose version nobody told.
+    pub problems: Vec<Problem>,
     /// Stores also what did not change.
     pub force: bool,
     /// Stores what did not change when the newest set is older than that.
@@ -80,6 +84,7 @@ impl ConfigOptions {
             allow: Vec::new(),
             lists: Vec::new(),
             secrets: Vec::new(),
+            problems: Vec::new(),
             force: false,
             refresh_after: None,
             codec: Codec::Zstd,
@@ -183,46 +188,13 @@ fn count(tree: &Tree, facts: &mut ConfigFacts) {
 /// Walks.
 async fn look(options: &ConfigOptions, cancel: &CancellationToken) -> Result<Arc<Tree>, Error> {
     let (selection, cancel) = (options.selection.clone(), cancel.clone());
+    let before = options.problems.clone();
     let looked = tokio::task::spawn_blocking(move || {
-        let tree = walk(&Selection::resolve(&selection)?, &cancel)?;
+        let mut tree = walk(&Selection::resolve(&selection)?, &cancel)?;
+        tree.problems.extend(before);
         Ok(Arc::new(tree))
     });
     looked.await.map_err(|error| Error::internal(&error))?
-}
-
-/// Looks for secrets in what would not be encrypted.
-async fn find_secrets(
-    tree: &Arc<Tree>,
-    options: &ConfigOptions,
-    cancel: &CancellationToken,
-) -> Result<Vec<Finding>, Error> {
-    if !options.recipients.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (tree, allow, cancel) = (tree.clone(), options.allow.clone(), cancel.clone());
-    let scanned = tokio::task::spawn_blocking(move || scan(&tree, &Scanner::new(&allow)?, &cancel));
-    scanned.await.map_err(|error| Error::internal(&error))?
-}
-
-fn scan(tree: &Tree, scanner: &Scanner, cancel: &CancellationToken) -> Result<Vec<Finding>, Error> {
-    let root = std::path::Path::new("/");
-    let root = crate::files::Root::open(root).map_err(|error| Error::io("open", root, error.into()))?;
-    let mut findings = Vec::new();
-    for found in &tree.found {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        if found.state.file_type() != FileType::RegularFile || scanner.is_allowed(&found.path) {
-            continue;
-        }
-        // One that cannot be read will not be stored either; that is told then.
-        let Ok(file) = root.open_file(&found.path) else { continue };
-        let scanned = scanner.scan(&found.path, std::fs::File::from(file));
-        findings.extend(scanned.map_err(|error| {
-            Error::io("read", &std::path::Path::new("/").join(found.path.as_path()), error)
-        })?);
-    }
-    Ok(findings)
 }
 
 /// Backs up, unless nothing changed since the newest good set.
@@ -369,6 +341,10 @@ impl Job<'_> {
         for list in &self.options.lists {
             objects.push(self.text(writer, list.name, list.content.clone()).await?);
         }
+        if !self.options.secrets.is_empty() {
+            let recorded = secret_files::encode(&self.options.secrets).map_err(internal)?;
+            objects.push(self.text(writer, secret_files::OBJECT, recorded).await?);
+        }
         let complete = !problems.iter().any(|problem| problem.kind.is_grave());
         let facts = ConfigFacts {
             files: captured.files,
@@ -379,12 +355,10 @@ impl Job<'_> {
             fingerprint: self.fingerprint.clone().filter(|_| complete && !captured.moved_on),
             problems: ProblemCounts::of(&problems),
             privileged: rustix::process::geteuid().is_root(),
-            secrets: self.options.secrets.clone(),
+            secrets: self.options.secrets.len() as u64,
             ..ConfigFacts::default()
         };
-        let described = serde_json::to_value(&facts).map_err(|error| {
-            Error::Repository(backstay_backup_core::Error::Internal { what: error.to_string() })
-        })?;
+        let described = serde_json::to_value(&facts).map_err(internal)?;
         let contents = SetContents::new(self.now, objects).complete(complete).facts(described);
         Ok((contents, facts, problems))
     }
@@ -435,6 +409,11 @@ impl Job<'_> {
         let input = stream::iter([Ok(Bytes::from(content))]);
         Ok(Box::pin(writer.object(&self.object_name(base), self.options.codec, input)).await?)
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn internal(error: serde_json::Error) -> Error {
+    Error::Repository(backstay_backup_core::Error::Internal { what: error.to_string() })
 }
 
 /// The object `problems.jsonl`.

@@ -30,26 +30,17 @@ pub struct ConfigFacts {
     pub problems: ProblemCounts,
     /// Whether root read it. Others do not see every extended attribute, and cannot read every file.
     pub privileged: bool,
-    /// Secrets kept elsewhere, by the versions that were in use.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<SecretVersion>,
+    /// Secrets kept elsewhere; which versions of them were in use, the object `secrets.json` says.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub secrets: u64,
     /// Fields of later versions.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
 
-/// A secret that a service keeps, and the version that was in use. Never its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub struct SecretVersion {
-    /// Name or ARN.
-    pub id: String,
-    /// The version.
-    pub version: String,
-    /// File that it belongs into.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde wants")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How many problems there were of each kind.

@@ -3,7 +3,7 @@
 //! ```text
 //! walk (stat only) ─▶ fingerprint as in the newest good set? ─▶ nothing to do
 //!                  ─▶ without recipients: look for secrets, stop at the first finding
-//!                  ─▶ read ─▶ tar ─▶ zstd ─▶ age ─▶ files.tar.zst.age;  problems.jsonl, packages.txt, units.txt; manifest
+//!                  ─▶ read ─▶ tar ─▶ zstd ─▶ age ─▶ files.tar.zst.age;  problems.jsonl, packages.txt, units.txt, secrets.json; manifest
 //! ```
 //!
 //! The fingerprint is a digest of what the system says of every file (times, sizes, inode numbers), so an unchanged tree costs
@@ -11,11 +11,12 @@
 
 mod backup;
 mod facts;
+mod look;
 
 pub use crate::walk::{Problem, ProblemKind};
 pub(crate) use backup::problem_lines;
 pub use backup::{ConfigOptions, ConfigPlan, ConfigReport, Outcome, backup_config, plan_config};
-pub use facts::{ConfigFacts, ProblemCounts, SecretVersion};
+pub use facts::{ConfigFacts, ProblemCounts};
 
 /// Kind of such a set.
 pub const KIND: &str = "config";

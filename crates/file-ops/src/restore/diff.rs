@@ -10,11 +10,15 @@ use super::stage::Staged;
 /// Largest file whose lines are compared.
 const LARGEST: u64 = 1 << 20;
 
-/// A unified diff from the live file to the staged one; `None` where that says nothing: links, binary files, large ones.
+/// A unified diff from the live file to the staged one; `None` where that says nothing (links, binary files, large ones)
+/// or too much: secrets that were fetched.
 ///
 /// The lines may hold secrets, as configuration does.
 #[must_use]
 pub fn text_diff(step: &Step, staged: &Staged, root: &Path) -> Option<String> {
+    if staged.secrets.contains(&step.path) {
+        return None;
+    }
     let read = |folder: &Path| {
         let path = folder.join(step.path.as_path());
         let facts = path.symlink_metadata().ok()?;

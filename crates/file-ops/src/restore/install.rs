@@ -24,7 +24,7 @@ pub(super) struct Prepared {
 }
 
 /// Makes the folders on the way to something, as far as they are missing; returns the innermost.
-pub(super) fn make_parents(root: &Root, path: &ArchivePath) -> Result<OwnedFd, Errno> {
+pub(crate) fn make_parents(root: &Root, path: &ArchivePath) -> Result<OwnedFd, Errno> {
     match root.open_parent(path) {
         Err(Errno::NOENT) => {}
         other => return other,

@@ -24,3 +24,5 @@ pub use diff::text_diff;
 pub use plan::{Plan, PlanOptions, Step, What, plan_restore};
 pub use stage::{StageOptions, Staged, list_set, stage, test_restore};
 pub use undo::{Undone, undo};
+
+pub(crate) use install::make_parents;

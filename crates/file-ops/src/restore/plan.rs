@@ -71,6 +71,14 @@ pub struct Step {
     pub(super) live: Option<State>,
 }
 
+impl Step {
+    /// How long a secret is, nobody is told.
+    fn hide_length(&mut self) {
+        let words = self.details.iter_mut().filter(|words| words.starts_with("content: "));
+        words.for_each(|words| "content".clone_into(words));
+    }
+}
+
 /// Kinds of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -114,7 +122,12 @@ pub fn plan_restore(
             return Err(Error::Cancelled);
         }
         match planner.compare(entry.clone()) {
-            Ok(Some(step)) => plan.steps.push(step),
+            Ok(Some(mut step)) => {
+                if staged.secrets.contains(&step.path) {
+                    step.hide_length();
+                }
+                plan.steps.push(step);
+            }
             Ok(None) => plan.same += 1,
             Err(Obstacle::InTheWay(reason)) => plan.conflicts.push((entry.path.clone(), reason)),
             Err(Obstacle::Error(error)) => return Err(error),

@@ -1,5 +1,6 @@
 //! Unpacks a set into a folder that belongs to one restore.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config_set::{ARCHIVE, ConfigFacts, KIND};
 use crate::error::Error;
+use crate::path::ArchivePath;
 use crate::tar::{Kind, TarEntry};
 use crate::unpack::{UnpackOptions, Unpacked, list, unpack};
 
@@ -62,6 +64,8 @@ pub struct Staged {
     pub entries: Vec<TarEntry>,
     /// What this account could not give to the staged files.
     pub lacking: Vec<(String, String)>,
+    /// Entries that are secrets which were fetched, not files of the archive.
+    pub secrets: BTreeSet<ArchivePath>,
 }
 
 impl Staged {
@@ -70,7 +74,8 @@ impl Staged {
     pub fn unpacked(folder: PathBuf, set: &str, unpacked: Unpacked) -> Self {
         let Unpacked { entries, lacking } = unpacked;
         let lacking = lacking.into_iter().map(|(path, words)| (format!("/{path}"), words)).collect();
-        Self { files: folder.join(FILES), folder, set: set.to_owned(), entries, lacking }
+        let (files, set) = (folder.join(FILES), set.to_owned());
+        Self { files, folder, set, entries, lacking, secrets: BTreeSet::new() }
     }
 }
 

@@ -1,23 +1,9 @@
-//! `backup-config` as it is run.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod support;
+//! Sets, problems, refusals.
 
 use std::fs;
 
-use support::{Bench, files, until};
-
-fn bench() -> (Bench, String) {
-    let mut bench = Bench::new();
-    let key = age::x25519::Identity::generate().to_public().to_string();
-    bench.set("BACKSTAY_ENCRYPTION_RECIPIENTS", &key);
-    bench.set("BACKSTAY_ENCRYPTION_ALLOW_SINGLE_RECIPIENT", "true");
-    fs::create_dir(bench.path("etc")).unwrap();
-    bench.write("etc/app.conf", "listen = 80\n");
-    (bench, key)
-}
-
-const COMMON: [&str; 2] = ["--repository", "./local"];
+use crate::support::{files, until};
+use crate::{COMMON, bench};
 
 #[test]
 fn a_set_is_stored_once_and_then_nothing() {

@@ -1,53 +1,9 @@
-//! `restore-config` as it is run: staging, plan, installation, undo, and what it refuses.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod support;
+//! Staging, plan, installation, undo, and what is refused.
 
 use std::fs;
-use std::path::PathBuf;
-use std::sync::Arc;
 
-use backstay_backup_core::clock::SystemClock;
-use backstay_backup_core::encryption::Recipients;
-use backstay_backup_core::id::Stanza;
-use backstay_backup_core::local::LocalStore;
-use backstay_backup_core::progress::Progress;
-use backstay_backup_core::replicas::Repositories;
-use backstay_backup_core::repository::Repository;
-use backstay_file_ops::SelectionOptions;
-use backstay_file_ops::config_set::{ConfigOptions, backup_config};
-use support::{Bench, files, flip_a_bit, key_text};
-use tokio_util::sync::CancellationToken;
-
-/// A set of `etc`, encrypted to the key in `key.txt`.
-fn bench() -> Bench {
-    let bench = Bench::new();
-    let key = age::x25519::Identity::generate();
-    bench.write_secret("key.txt", &key_text(&key));
-    fs::create_dir_all(bench.path("etc/app")).unwrap();
-    bench.write("etc/app/main.conf", "listen = 80\n");
-    bench.write("etc/app/other.conf", "x\n");
-    let recipient = key.to_public().to_string();
-    tokio::runtime::Runtime::new().unwrap().block_on(Box::pin(store(&bench, &recipient)));
-    bench
-}
-
-async fn store(bench: &Bench, recipient: &str) {
-    let store = Arc::new(LocalStore::create(bench.path("local")).unwrap());
-    let repository = Repository::create("local", store, &SystemClock).await.unwrap();
-    let repositories = Repositories::new(vec![repository], 1, Arc::new(SystemClock)).unwrap();
-    let mut selection = SelectionOptions::default();
-    selection.paths = vec![etc(bench)];
-    let mut options = ConfigOptions::new(Stanza::parse("main").unwrap(), selection);
-    options.recipients = Recipients::parse([recipient]).unwrap();
-    backup_config(&repositories, &options, &Progress::new(), &CancellationToken::new()).await.unwrap();
-}
-
-fn etc(bench: &Bench) -> PathBuf {
-    bench.path("").canonicalize().unwrap().join("etc")
-}
-
-const COMMON: [&str; 4] = ["--repository", "./local", "--identity-file", "key.txt"];
+use crate::support::{Bench, files, flip_a_bit};
+use crate::{COMMON, bench, etc};
 
 #[test]
 fn a_plan_touches_nothing_and_an_installation_can_be_taken_back() {
