@@ -39,7 +39,7 @@ deny:
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny check licenses bans sources
 
-## make bench    beside the tools one would use otherwise (BENCH=logical, physical, wal, redis, fault-matrix or notify)
+## make bench    beside the tools one would use otherwise (BENCH=logical, physical, wal, redis, files, fault-matrix or notify)
 # Programs run from a folder that the servers' account may enter, which root's home is not.
 bench: setup-bench
 	cargo build --release $(BENCH_PACKAGES) -p backstay-benches
@@ -56,7 +56,7 @@ setup:
 
 # The peers of the logical benchmark come with PostgreSQL.
 setup-bench:
-	@scripts/setup.sh $(if $(filter logical redis,$(BENCH)),,$(if $(filter notify,$(BENCH)),--notify-peers,--pgbackrest $(WAL_RUS)))
+	@scripts/setup.sh $(if $(filter logical redis,$(BENCH)),,$(if $(filter notify,$(BENCH)),--notify-peers,$(if $(filter files,$(BENCH)),--restic,--pgbackrest $(WAL_RUS))))
 
 setup-tests:
 	@scripts/setup.sh --postgres 14 --postgres 16 --postgres 17 --postgres 18 --redis --moto --sinks

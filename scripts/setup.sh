@@ -7,6 +7,7 @@
 #   scripts/setup.sh --moto           also the independent AWS server (scripts/setup-moto.sh)
 #   scripts/setup.sh --sinks          also what tests of notifications look at: an SMTP server, and Chromium
 #   scripts/setup.sh --notify-peers   also the peers of the benchmark of notifications: Alertmanager and Apprise
+#   scripts/setup.sh --restic         also the peer of the benchmark of files: restic of the distribution
 #   scripts/setup.sh --pgbackrest     also the peer of the benchmarks: pgBackRest of the distribution, and a newer one
 #   scripts/setup.sh --wal-rus        also the other peer, built from the crate registry
 #
@@ -20,6 +21,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 sinks= # whether the tests of notifications are wanted
 notify_peers= # whether the peers of the benchmark of notifications are wanted
 pgbackrest= # whether the peer of the benchmarks is wanted
+restic= # whether the peer of the benchmark of files is wanted
 marker="# placed by the Backstay setup while it installs packages"
 apt_flags=(-o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=600)
 
@@ -60,6 +62,7 @@ unshare util-linux
 mount mount
 tc iproute2
 redis-server redis-server
+systemctl systemd
 redis-cli redis-tools
 openssl openssl
 python3 python3
@@ -74,6 +77,7 @@ python3 python3
 TABLE
   # The distribution's pgBackRest speaks to S3 through TLS only.
   if [ -n "$notify_peers" ]; then echo '/usr/bin/prometheus-alertmanager prometheus-alertmanager'; fi
+  if [ -n "$restic" ]; then echo 'restic restic'; fi
   if [ -n "$sinks" ]; then printf '%s\n' '/usr/lib/python3/dist-packages/aiosmtpd/__init__.py python3-aiosmtpd' 'chromium chromium'; fi
   if [ -n "$pgbackrest" ]; then printf '%s\n' 'pgbackrest pgbackrest' 'stunnel4 stunnel4'; fi
 }
@@ -485,7 +489,7 @@ setup_apprise() {
   retry "$root/bin/pip" --quiet --disable-pip-version-check install apprise==2.2.0 >&2 || die "Apprise could not be installed"
 }
 
-usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 main() {
   local majors=() moto= wal_rus= redis=
@@ -501,6 +505,7 @@ main() {
       --redis) redis=yes ;;
       --moto) moto=yes ;;
       --pgbackrest) pgbackrest=yes ;;
+      --restic) restic=yes ;;
       --sinks) sinks=yes ;;
       --notify-peers) notify_peers=yes ;;
       --wal-rus) wal_rus=yes ;;
