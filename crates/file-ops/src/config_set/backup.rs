@@ -1,6 +1,6 @@
 //! One backup of configuration, step by step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -333,7 +333,11 @@ impl Job<'_> {
         progress.expect_items(self.tree.found.len() as u64);
         let (archive, captured) = self.archive(writer, progress, cancel).await?;
         let mut problems = self.tree.problems.clone();
-        problems.extend(captured.problems.iter().cloned());
+        // A folder that may not be entered is met twice.
+        let known: BTreeSet<_> =
+            problems.iter().map(|problem| (problem.path.clone(), problem.kind)).collect();
+        let is_new = |problem: &&Problem| !known.contains(&(problem.path.clone(), problem.kind));
+        problems.extend(captured.problems.iter().filter(is_new).cloned());
         let mut objects = vec![archive];
         if !problems.is_empty() {
             objects.push(self.text(writer, "problems.jsonl", problem_lines(&problems)).await?);
