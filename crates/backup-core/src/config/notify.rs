@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 
 use super::document::{Entry, Node};
 use super::error::ConfigError;
+use super::model::S3Config;
 use super::reader::Reader;
 use super::units::TimeSpan;
 use crate::secret::SecretRef;
@@ -36,8 +37,12 @@ pub struct NotifyConfig {
     pub fallback_after: Option<TimeSpan>,
     /// How long delivery is tried; 3 days by default.
     pub give_up_after: Option<TimeSpan>,
-    /// Directory that the status page is written to.
+    /// Directory that the status page is written to, whenever an incident changes.
     pub status_page: Option<PathBuf>,
+    /// Headline of the status page; `Status` by default.
+    pub status_title: Option<String>,
+    /// Bucket that the status page is written to, best one of another region than what it reports on.
+    pub status_bucket: Option<S3Config>,
     /// Where messages go.
     #[schemars(default)]
     pub channel: Vec<ChannelConfig>,
@@ -85,12 +90,16 @@ pub struct ChannelConfig {
     pub to: Vec<String>,
     /// E-mail: sender.
     pub from: Option<String>,
-    /// E-mail, Jira: account.
+    /// E-mail, Jira: account; SNS: id of the access key, whose secret is the token.
     pub user: Option<String>,
     /// GitHub: `owner/name`; Jira: key of the project; Statuspage: id of the page.
     pub project: Option<String>,
     /// Jira: type of new issues; `Task` by default.
     pub issue_type: Option<String>,
+    /// SNS: ARN of a topic, or a telephone number for SMS.
+    pub target: Option<String>,
+    /// SNS: region, which a topic knows itself.
+    pub region: Option<String>,
     /// Statuspage: affected component.
     pub component: Option<String>,
     /// Command: program and arguments; it gets the message as JSON on its standard input.
@@ -128,6 +137,8 @@ pub enum ChannelKind {
     Github,
     /// Incidents of a Statuspage.
     Statuspage,
+    /// A topic of AWS SNS, or SMS to one telephone.
+    Sns,
     /// A webhook signed as Standard Webhooks has it.
     Webhook,
     /// A program.
@@ -135,7 +146,7 @@ pub enum ChannelKind {
 }
 
 /// Kinds and their names.
-pub const CHANNEL_KINDS: [(&str, ChannelKind); 10] = [
+pub const CHANNEL_KINDS: [(&str, ChannelKind); 11] = [
     ("slack", ChannelKind::Slack),
     ("slack-webhook", ChannelKind::SlackWebhook),
     ("email", ChannelKind::Email),
@@ -144,6 +155,7 @@ pub const CHANNEL_KINDS: [(&str, ChannelKind); 10] = [
     ("jira", ChannelKind::Jira),
     ("github", ChannelKind::Github),
     ("statuspage", ChannelKind::Statuspage),
+    ("sns", ChannelKind::Sns),
     ("webhook", ChannelKind::Webhook),
     ("command", ChannelKind::Command),
 ];
@@ -246,6 +258,8 @@ pub(super) fn notify(reader: Reader<'_>) -> Result<NotifyConfig> {
         fallback_after: reader.span("fallback-after")?,
         give_up_after: reader.span("give-up-after")?,
         status_page: reader.path("status-page")?,
+        status_title: reader.string("status-title")?,
+        status_bucket: status_bucket(&reader)?,
         policy: policy(reader.section("policy")?, &names)?,
         on: on(reader.section("on")?)?,
         channel,
@@ -254,27 +268,22 @@ pub(super) fn notify(reader: Reader<'_>) -> Result<NotifyConfig> {
     Ok(config)
 }
 
+fn status_bucket(reader: &Reader<'_>) -> Result<Option<S3Config>> {
+    let section = reader.section("status-bucket")?;
+    if section.is_present() { super::sections::s3(section).map(Some) } else { Ok(None) }
+}
+
 fn channels(reader: &Reader<'_>) -> Result<Vec<ChannelConfig>> {
-    let Some(entry) = reader.in_file("channel") else { return Ok(Vec::new()) };
-    let wrong = "write a [[notify.channel]] section with `name` and `kind`";
-    let Node::List(items) = &entry.node else { return Err(reader.bad("channel", &entry.origin, wrong)) };
-    let mut all: Vec<ChannelConfig> = Vec::new();
-    for item in items {
-        let channel = channel(reader, item)?;
-        if all.iter().any(|other| other.name == channel.name) {
-            let problem = format!("two channels are called {:?}", channel.name);
-            return Err(reader.bad("channel", &item.origin, problem));
-        }
-        all.push(channel);
-    }
-    for (channel, item) in all.iter().zip(items) {
+    let forms = "write a [[notify.channel]] section with `name` and `kind`";
+    let all = reader.each("channel", forms, |item| channel(reader, item), |channel| &channel.name)?;
+    for (channel, origin) in &all {
         let Some(fallback) = &channel.fallback else { continue };
-        if *fallback == channel.name || !all.iter().any(|other| other.name == *fallback) {
+        if *fallback == channel.name || !all.iter().any(|(other, _)| other.name == *fallback) {
             let problem = format!("{fallback:?} is no other channel");
-            return Err(reader.bad(&format!("channel.{}.fallback", channel.name), &item.origin, problem));
+            return Err(reader.bad(&format!("channel.{}.fallback", channel.name), origin, problem));
         }
     }
-    Ok(all)
+    Ok(all.into_iter().map(|(channel, _)| channel).collect())
 }
 
 fn is_name(text: &str) -> bool {
@@ -314,6 +323,8 @@ fn channel(parent: &Reader<'_>, item: &Entry) -> Result<ChannelConfig> {
         user: reader.string("user")?,
         project: reader.string("project")?,
         issue_type: reader.string("issue-type")?,
+        target: reader.string("target")?,
+        region: reader.string("region")?,
         component: reader.string("component")?,
         command: list("command")?,
         ca_file: reader.path("ca-file")?,
@@ -338,6 +349,7 @@ fn needs(reader: &Reader<'_>, channel: &ChannelConfig) -> Result<()> {
         ("from", channel.from.is_some()),
         ("user", channel.user.is_some()),
         ("project", channel.project.is_some()),
+        ("target", channel.target.is_some()),
         ("command", !channel.command.is_empty()),
     ]);
     let needed: &[&str] = match channel.kind {
@@ -348,6 +360,10 @@ fn needs(reader: &Reader<'_>, channel: &ChannelConfig) -> Result<()> {
         Kind::Jira => &["url", "user", "token", "project"],
         Kind::Github | Kind::Statuspage => &["token", "project"],
         Kind::Webhook => &["url"],
+        // An access key has two halves; without either, keys are looked for where AWS's own tools would.
+        Kind::Sns if channel.user.is_some() => &["target", "token"],
+        Kind::Sns if channel.token.is_some() => &["target", "user"],
+        Kind::Sns => &["target"],
         Kind::Command => &["command"],
     };
     match needed.iter().find(|key| !has[**key]) {

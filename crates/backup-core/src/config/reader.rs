@@ -139,6 +139,33 @@ impl<'a> Reader<'a> {
         Ok(Reader::new(self.layers, &self.key_path(key), table))
     }
 
+    /// Every section of a list such as `[[repository]]`, decoded, with where it stands; no two have the same name. A single
+    /// one may be written with single brackets.
+    pub(super) fn each<T>(
+        &self,
+        key: &'static str,
+        forms: &str,
+        decode: impl Fn(&'a Entry) -> Result<T, ConfigError>,
+        name: impl Fn(&T) -> &str,
+    ) -> Result<Vec<(T, &'a Origin)>, ConfigError> {
+        let Some(entry) = self.in_file(key) else { return Ok(Vec::new()) };
+        let items = match &entry.node {
+            Node::List(items) => items.as_slice(),
+            Node::Table(_) => std::slice::from_ref(entry),
+            _ => return Err(self.bad(key, &entry.origin, forms)),
+        };
+        let mut all: Vec<(T, &'a Origin)> = Vec::new();
+        for item in items {
+            let one = decode(item)?;
+            if all.iter().any(|(other, _)| name(other) == name(&one)) {
+                let problem = format!("two sections are called {:?}: give each a `name`", name(&one));
+                return Err(self.bad(key, &item.origin, problem));
+            }
+            all.push((one, &item.origin));
+        }
+        Ok(all)
+    }
+
     /// Whether the file has it at all.
     pub(super) fn is_present(&self) -> bool {
         self.table.is_some()

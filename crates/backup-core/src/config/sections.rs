@@ -20,23 +20,9 @@ fn count(reader: &Reader<'_>, key: &'static str) -> Result<Option<NonZeroU32>> {
 
 /// Every `[[repository]]` of the file.
 pub(super) fn repositories(root: &Reader<'_>) -> Result<Vec<RepositoryConfig>> {
-    let Some(entry) = root.in_file("repository") else { return Ok(Vec::new()) };
-    let single = std::slice::from_ref(entry);
-    let items = match &entry.node {
-        Node::List(items) => items.as_slice(),
-        Node::Table(_) => single,
-        _ => return Err(root.bad("repository", &entry.origin, REPOSITORY_FORMS)),
-    };
-    let mut all: Vec<RepositoryConfig> = Vec::new();
-    for item in items {
-        let repository = self::repository(root, item)?;
-        if all.iter().any(|other| other.name == repository.name) {
-            let problem = format!("two repositories are called {:?}: give each a `name`", repository.name);
-            return Err(root.bad("repository", &item.origin, problem));
-        }
-        all.push(repository);
-    }
-    Ok(all)
+    let decode = |item| self::repository(root, item);
+    let all = root.each("repository", REPOSITORY_FORMS, decode, |repository| &repository.name)?;
+    Ok(all.into_iter().map(|(repository, _)| repository).collect())
 }
 
 const REPOSITORY_FORMS: &str = "write a [[repository]] section with `path` or `s3`";
@@ -82,7 +68,7 @@ fn address(s3: Option<&Entry>) -> Option<String> {
     Some(text("prefix").map_or_else(|| format!("s3://{bucket}"), |prefix| format!("s3://{bucket}/{prefix}")))
 }
 
-fn s3(reader: Reader<'_>) -> Result<S3Config> {
+pub(super) fn s3(reader: Reader<'_>) -> Result<S3Config> {
     let bucket = reader.string("bucket")?;
     let prefix = reader.parsed_prefix("prefix")?;
     let object_lock = object_lock(reader.section("object-lock")?)?;

@@ -133,7 +133,7 @@ fn bad_values_are_refused_with_their_line() {
         ),
         (
             "[[repository]]\npath = \"x\"\n[[repository]]\npath = \"x\"",
-            "bad value of `repository` at line 3 of backstay.toml: two repositories are called \"x\": give each a `name`",
+            "bad value of `repository` at line 3 of backstay.toml: two sections are called \"x\": give each a `name`",
         ),
         (
             "[postgres]\nurl = \"mysql://x\"",
