@@ -197,10 +197,10 @@ pub(crate) struct Explain {
 
 #[derive(Debug, Group)]
 pub(crate) struct PageArgs {
-    /// Directory, instead of below `status/` in the repositories [default: notify.status-page]
+    /// Directory, instead of notify.status-page and -bucket [default: below `status/` of the repositories]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) directory: Option<PathBuf>,
-    /// Headline of the page
-    #[arg(long, value_name = "TEXT", default_value = "Status")]
-    pub(crate) title: String,
+    /// Headline of the page [default: notify.status-title]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
 }

@@ -2,25 +2,36 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
 use backstay_cli::{Context, Exit, Failure, OpenedNotifier};
 use backstay_notify::incident::Receipt;
-use backstay_notify::{Kind, Notice, Opening, Resolution, Update};
+use backstay_notify::{JOURNAL, Kind, Notice, Opening, Resolution, Severity, Told, Update};
 use serde_json::Value;
 
-use crate::PROGRAM;
 use crate::args::{Ack, By, List, Open, Resolve, Send, UpdateArgs, Which};
 use crate::report::{Incidents, Sent, Shown};
+use crate::{PROGRAM, page};
 
 /// Longest text that is read from standard input, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 
+/// Time for the repository of the incidents before something severe is told without it.
+const HASTE: Duration = Duration::from_secs(1);
+
 async fn notifier(ctx: &Context) -> Result<OpenedNotifier, Failure> {
+    notifier_within(ctx, None).await
+}
+
+async fn notifier_within(ctx: &Context, limit: Option<Duration>) -> Result<OpenedNotifier, Failure> {
     if ctx.config.notify.channel.is_empty() {
         return Err(Failure::usage("no channel is configured")
             .with_hint("add a [[notify.channel]] section to the configuration"));
     }
-    let opened = ctx.notifier(PROGRAM).await?;
+    let opened = match limit {
+        Some(limit) => ctx.notifier_waiting(PROGRAM, limit).await?,
+        None => ctx.notifier(PROGRAM).await?,
+    };
     for template in &opened.templates {
         tracing::warn!(%template, "template left out");
     }
@@ -34,6 +45,22 @@ fn by(ctx: &Context, by: &By) -> String {
     by.by.clone().unwrap_or_else(|| user.cloned().unwrap_or_else(|| PROGRAM.to_owned()))
 }
 
+/// What follows a change of an incident: a warning when nobody was told of something severe yet, the page, the report.
+async fn said(ctx: &Context, opened: &OpenedNotifier, told: &Told) -> Result<Exit, Failure> {
+    let report = &told.report;
+    let is_told = report.delivered.iter().any(|delivered| delivered.channel != JOURNAL);
+    let waits = report.waiting.iter().any(|waiting| waiting.channel != JOURNAL);
+    if told.incident.severity <= Severity::P1 && waits && !is_told {
+        let incident = told.incident.id.as_str();
+        tracing::warn!(
+            incident,
+            "nobody has been told yet; it waits in the outbox and is tried again by `tick`"
+        );
+    }
+    page::refresh(ctx, &opened.notifier).await;
+    Sent::about(told).print(ctx)
+}
+
 pub(crate) async fn open(ctx: &Context, args: &Open) -> Result<Exit, Failure> {
     let mut opening = Opening::new(args.severity, &args.title, &by(ctx, &args.by));
     opening.text.clone_from(&args.text);
@@ -42,8 +69,9 @@ pub(crate) async fn open(ctx: &Context, args: &Open) -> Result<Exit, Failure> {
     opening.tiers.clone_from(&args.tier);
     opening.key.clone_from(&args.key);
     opening.since = args.since;
-    let told = notifier(ctx).await?.notifier.open_incident(&opening).await?;
-    Sent::about(&told).print(ctx)
+    let opened = notifier_within(ctx, (args.severity <= Severity::P1).then_some(HASTE)).await?;
+    let told = opened.notifier.open_incident(&opening).await?;
+    said(ctx, &opened, &told).await
 }
 
 pub(crate) async fn update(ctx: &Context, args: &UpdateArgs) -> Result<Exit, Failure> {
@@ -52,14 +80,15 @@ pub(crate) async fn update(ctx: &Context, args: &UpdateArgs) -> Result<Exit, Fai
     update.severity = args.severity;
     update.impact.clone_from(&args.impact);
     update.commander.clone_from(&args.commander);
-    let told = notifier(ctx).await?.notifier.update_incident(&args.which.incident, &update).await?;
-    Sent::about(&told).print(ctx)
+    let opened = notifier(ctx).await?;
+    let told = opened.notifier.update_incident(&args.which.incident, &update).await?;
+    said(ctx, &opened, &told).await
 }
 
 pub(crate) async fn acknowledge(ctx: &Context, args: &Ack) -> Result<Exit, Failure> {
     let opened = notifier(ctx).await?;
     let told = opened.notifier.acknowledge_incident(&args.which.incident, &by(ctx, &args.by)).await?;
-    Sent::about(&told).print(ctx)
+    said(ctx, &opened, &told).await
 }
 
 pub(crate) async fn resolve(ctx: &Context, args: &Resolve) -> Result<Exit, Failure> {
@@ -67,8 +96,9 @@ pub(crate) async fn resolve(ctx: &Context, args: &Resolve) -> Result<Exit, Failu
     for path in &args.receipt {
         end.receipts.push(receipt(path)?);
     }
-    let told = notifier(ctx).await?.notifier.resolve_incident(&args.which.incident, &end).await?;
-    Sent::about(&told).print(ctx)
+    let opened = notifier(ctx).await?;
+    let told = opened.notifier.resolve_incident(&args.which.incident, &end).await?;
+    said(ctx, &opened, &told).await
 }
 
 /// What a restore measured, from the report it printed with `--json`.

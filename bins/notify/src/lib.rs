@@ -3,6 +3,7 @@
 
 pub mod args;
 mod incidents;
+mod page;
 mod report;
 mod rounds;
 
@@ -31,6 +32,6 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
         Command::Tick(tick) => rounds::tick(ctx, tick).await,
         Command::Lint => rounds::lint(ctx).await,
         Command::Explain(which) => rounds::explain(ctx, which).await,
-        Command::Page(page) => rounds::page(ctx, page).await,
+        Command::Page(args) => page::page(ctx, args).await,
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use backstay_cli::{Context, Exit, Failure};
 use backstay_notify::incident::Incident;
-use backstay_notify::render::stamp;
+use backstay_notify::render::{clean_line, clean_text, stamp};
 use backstay_notify::{JOURNAL, Report, Told};
 use serde::Serialize;
 
@@ -100,7 +100,7 @@ impl fmt::Display for Incidents {
                 incident.id,
                 incident.severity,
                 incident.status.to_string(),
-                incident.title
+                clean_line(&incident.title)
             )
         };
         f.write_str(&self.incidents.iter().map(line).collect::<Vec<_>>().join("\n"))
@@ -116,14 +116,14 @@ pub(crate) struct Shown {
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let incident = &self.incident;
-        writeln!(f, "# {} {}\n", incident.severity, incident.title)?;
+        writeln!(f, "# {} {}\n", incident.severity, clean_line(&incident.title))?;
         writeln!(f, "- Incident: {}", incident.id)?;
         writeln!(f, "- Status: {}", incident.status)?;
         if !incident.impact.is_empty() {
-            writeln!(f, "- Impact: {}", incident.impact)?;
+            writeln!(f, "- Impact: {}", clean_line(&incident.impact))?;
         }
         if let Some(commander) = &incident.commander {
-            writeln!(f, "- Commander: {commander}")?;
+            writeln!(f, "- Commander: {}", clean_line(commander))?;
         }
         if !incident.tiers.is_empty() {
             writeln!(f, "- Tiers: {}", incident.tiers.join(", "))?;
@@ -133,6 +133,9 @@ impl fmt::Display for Shown {
             Some(who) => writeln!(f, "- Acknowledged: {} by {}", stamp(who.at), who.by)?,
             None => writeln!(f, "- Acknowledged: no")?,
         }
+        if let Some(due) = incident.update_due {
+            writeln!(f, "- Next update by: {}", stamp(due))?;
+        }
         if let (Some(resolved), Some(downtime)) = (incident.resolved, incident.downtime()) {
             writeln!(f, "- Over: {}, after {downtime:#}", stamp(resolved))?;
         }
@@ -141,7 +144,8 @@ impl fmt::Display for Shown {
         }
         write!(f, "\n## Timeline\n")?;
         for entry in &incident.timeline {
-            write!(f, "\n- {} **{}** {} ({})", stamp(entry.at), entry.status, entry.text, entry.by)?;
+            let (text, by) = (clean_text(&entry.text), clean_line(&entry.by));
+            write!(f, "\n- {} **{}** {text} ({by})", stamp(entry.at), entry.status)?;
         }
         Ok(())
     }

@@ -1,22 +1,42 @@
-//! Rounds through the outbox, checks, and the status page.
+//! Rounds through the outbox, and checks.
 
 use std::fmt;
 use std::io::Write as _;
+use std::time::Duration;
 
 use backstay_backup_core::config::ChannelKind;
-use backstay_cli::{BareStore, Context, Exit, Failure};
+use backstay_cli::{Context, Exit, Failure, OpenedNotifier};
 use backstay_notify::Severity;
-use backstay_notify::page::Page;
 use backstay_notify::policy::Explained;
 use backstay_notify::render::TemplateError;
 use serde::Serialize;
+use tokio::sync::Notify;
 
-use crate::PROGRAM;
-use crate::args::{Explain, PageArgs, Tick};
+use crate::args::{Explain, Tick};
 use crate::report::{Round, Sent};
+use crate::{PROGRAM, page};
+
+/// Time for the repository of the incidents to answer a service, whose reminders and steps are due to the second.
+const IN_TIME: Duration = Duration::from_secs(3);
+
+/// How long a service does without a repository that did not answer, before it tries to open it again.
+const AGAIN: Duration = Duration::from_secs(60);
 
 pub(crate) async fn tick(ctx: &Context, args: &Tick) -> Result<Exit, Failure> {
+    if args.follow {
+        while !ctx.cancel.is_cancelled() {
+            follow(ctx).await?;
+        }
+        return Ok(Exit::Done);
+    }
     let opened = ctx.notifier(PROGRAM).await?;
+    warn(&opened);
+    let report = opened.notifier.tick(&ctx.cancel).await?;
+    page::refresh(ctx, &opened.notifier).await;
+    Sent::alone(report).print(ctx)
+}
+
+fn warn(opened: &OpenedNotifier) {
     for gone in &opened.unavailable {
         tracing::warn!(
             channel = gone.channel,
@@ -24,34 +44,40 @@ pub(crate) async fn tick(ctx: &Context, args: &Tick) -> Result<Exit, Failure> {
             "channel cannot be used; its messages wait"
         );
     }
-    if !args.follow {
-        let report = opened.notifier.tick(&ctx.cancel).await?;
-        refresh(ctx, &opened.notifier).await;
-        return Sent::alone(report).print(ctx);
+    if let Some(problem) = opened.notifier.journal().problem() {
+        tracing::warn!(
+            problem,
+            "the repository of the incidents cannot be reached; going on with what is known here"
+        );
     }
+}
+
+/// Runs until it is told to stop, or until the repository of the incidents may answer again.
+async fn follow(ctx: &Context) -> Result<(), Failure> {
+    let opened = ctx.notifier_waiting(PROGRAM, IN_TIME).await?;
+    warn(&opened);
+    let (stop, changed) = (ctx.cancel.child_token(), Notify::new());
     let show = |report: &backstay_notify::Report| {
+        changed.notify_one();
         let text = Round(report).to_string();
         if !text.is_empty() {
             let _ = writeln!(std::io::stderr(), "{text}");
         }
     };
-    // Pages are written beside the rounds: by whoever looks after the timer of `page`, or with `tick`.
-    opened.notifier.follow(&ctx.cancel, show).await?;
-    Ok(Exit::Done)
-}
-
-/// Writes the configured status page anew. Its failure is no failure of the round.
-async fn refresh(ctx: &Context, notifier: &backstay_notify::Notifier) {
-    let Some(directory) = &ctx.config.notify.status_page else { return };
-    match notifier.incidents(true).await {
-        Ok(incidents) => {
-            let page = Page::render("Status", &incidents, ctx.clock.now());
-            if let Err(error) = page.write(directory) {
-                tracing::warn!(directory = %directory.display(), %error, "status page not written");
-            }
+    let stop_to_open_again = async {
+        if opened.notifier.journal().problem().is_some() {
+            tokio::time::sleep(AGAIN).await;
+            stop.cancel();
         }
-        Err(error) => tracing::warn!(%error, "status page not written"),
+        std::future::pending::<()>().await;
+    };
+    // The page is written beside the rounds, which wait for no bucket.
+    tokio::select! {
+        ended = opened.notifier.follow(&stop, show) => ended?,
+        () = page::keep_fresh(ctx, &opened.notifier, &changed) => {}
+        () = stop_to_open_again => {}
     }
+    Ok(())
 }
 
 /// What a check found.
@@ -100,6 +126,13 @@ pub(crate) async fn lint(ctx: &Context) -> Result<Exit, Failure> {
         channel.fallback.is_none() && matches!(channel.kind, ChannelKind::Pagerduty | ChannelKind::Slack)
     });
     notes.extend(alone.map(|channel| format!("channel {} has no fallback", channel.name)));
+    for severity in [Severity::P0, Severity::P1] {
+        if let [only] = notifier.policy().channels(severity).as_slice()
+            && config.channel.len() == 1
+        {
+            notes.push(format!("{severity} has {only:?} alone: when that fails, nobody hears of it"));
+        }
+    }
     if config.heartbeat.is_none() {
         notes.push("no heartbeat: nobody notices when this program stops running".to_owned());
     }
@@ -132,44 +165,4 @@ pub(crate) async fn explain(ctx: &Context, args: &Explain) -> Result<Exit, Failu
     ctx.print(&Explanation {
         severities: wanted.into_iter().map(|severity| policy.explain(severity)).collect(),
     })
-}
-
-#[derive(Debug, Serialize)]
-struct Written {
-    places: Vec<String>,
-}
-
-impl fmt::Display for Written {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.places.iter().map(|place| format!("written to {place}")).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
-
-pub(crate) async fn page(ctx: &Context, args: &PageArgs) -> Result<Exit, Failure> {
-    let incidents = ctx.notifier(PROGRAM).await?.notifier.incidents(true).await?;
-    let page = Page::render(&args.title, &incidents, ctx.clock.now());
-    if let Some(directory) = args.directory.as_ref().or(ctx.config.notify.status_page.as_ref()) {
-        page.write(directory).map_err(|error| {
-            Failure::usage(format!("cannot write the status page to {}: {error}", directory.display()))
-        })?;
-        return ctx.print(&Written { places: vec![directory.display().to_string()] });
-    }
-    let mut places = Vec::new();
-    for (name, store) in ctx.bare_stores().await? {
-        let (location, published) = match store? {
-            BareStore::Directory(store) => (store.location(), page.publish(store.as_ref()).await),
-            BareStore::S3(store) => {
-                use backstay_backup_core::store::ObjectStore as _;
-                (store.location(), page.publish(&store).await)
-            }
-        };
-        published.map_err(|source| {
-            let error =
-                backstay_backup_core::Error::Store { repository: name, op: "write the status page", source };
-            Failure::from(error)
-        })?;
-        places.push(format!("{location}/status/index.html"));
-    }
-    ctx.print(&Written { places })
 }

@@ -1,70 +1,13 @@
 //! `send-notification` and what the other programs tell, as processes.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+mod support;
+
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use backstay_testkit::{Answer, HttpSink};
-use serde_json::Value;
-
-struct Bench {
-    directory: tempfile::TempDir,
-    sink: HttpSink,
-}
-
-impl Bench {
-    fn new(more: &str) -> Self {
-        let bench = Self {
-            directory: tempfile::tempdir().unwrap(),
-            sink: HttpSink::start(|_, _| Answer::ok("")).unwrap(),
-        };
-        let file = format!(
-            "[notify]\nstate = \"state\"\n{more}\n[[notify.channel]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"{}\"\n",
-            bench.sink.url("/secret-path-of-hook")
-        );
-        std::fs::write(bench.path("backstay.toml"), file).unwrap();
-        bench
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_send-notification"));
-        command.args(arguments).arg("--config").arg(self.path("backstay.toml"));
-        command
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("USER", "ada")
-            .env("HOME", self.directory.path());
-        command.stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        ended(self.command(arguments).output().unwrap())
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let (code, stdout, stderr) = self.run(&[arguments, &["--json"]].concat());
-        assert_eq!(code, 0, "{stdout}{stderr}");
-        serde_json::from_str(&stdout).unwrap()
-    }
-
-    fn kinds(&self) -> Vec<String> {
-        let kind = |request: &backstay_testkit::Received| {
-            request.json()["type"].as_str().unwrap_or_default().replace("backstay.", "")
-        };
-        self.sink.received().iter().map(kind).collect()
-    }
-}
-
-fn ended(output: Output) -> (i32, String, String) {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
-}
+use support::Bench;
 
 #[test]
 fn an_incident_from_the_command_line() {
@@ -210,69 +153,6 @@ fn a_service_delivers_what_others_put_into_the_outbox_and_stops_in_order() {
     assert_eq!(bench.sink.received().len(), 2);
     assert!(Command::new("kill").arg(service.id().to_string()).status().unwrap().success());
     assert!(service.wait().unwrap().code().is_some(), "it ended by itself");
-}
-
-/// Looked at with a real browser: nothing is loaded, nothing fails, and it can be read.
-#[test]
-fn the_status_page_is_whole_in_a_browser() {
-    let bench = Bench::new("");
-    let evil = "Störung </script><script>document.title='hacked'</script><img src=http://127.0.0.1:1/x>";
-    bench.json(&["open", "--severity", "P1", "--title", evil, "--impact", "some customers"]);
-    let page = bench.path("www");
-    bench.json(&["page", "--directory", page.to_str().unwrap(), "--title", "Example"]);
-    let server = HttpSink::start({
-        let page = page.clone();
-        move |request, _| match std::fs::read_to_string(page.join(request.path.trim_start_matches('/'))) {
-            Ok(text) => {
-                Answer::Status(200, vec![("Content-Type", "text/html; charset=utf-8".to_owned())], text)
-            }
-            Err(_) => Answer::status(404),
-        }
-    })
-    .unwrap();
-    let (dom, log) = browser(&bench, &server.url("/index.html"), &["--dump-dom"]);
-    assert!(dom.contains("<title>Example: Partial outage</title>"), "{dom}");
-    assert!(dom.contains("Störung &lt;/script&gt;"), "{dom}");
-    assert!(dom.contains("id=\"old\" hidden"), "the script ran and found the page fresh");
-    assert!(!log.contains("CONSOLE"), "{log}");
-    let asked: Vec<String> = server.received().into_iter().map(|request| request.path).collect();
-    assert_eq!(asked, ["/index.html"], "nothing else is loaded");
-    for (name, size) in [("phone", "390,844"), ("desk", "1280,900")] {
-        let shot = bench.path(&format!("{name}.png"));
-        let (shot_flag, size) = (format!("--screenshot={}", shot.display()), format!("--window-size={size}"));
-        browser(&bench, &server.url("/index.html"), &[&shot_flag, &size]);
-        assert!(std::fs::metadata(&shot).unwrap().len() > 5000, "{name}");
-        if let Some(keep) = std::env::var_os("BACKSTAY_KEEP_SCREENSHOTS") {
-            std::fs::copy(&shot, Path::new(&keep).join(format!("{name}.png"))).unwrap();
-        }
-    }
-}
-
-fn browser(bench: &Bench, url: &str, arguments: &[&str]) -> (String, String) {
-    let output = Command::new("chromium")
-        .args([
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-        ])
-        .args([
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--enable-logging=stderr",
-            "--v=0",
-        ])
-        .arg(format!("--user-data-dir={}", bench.path("profile").display()))
-        .args(arguments)
-        .arg(url)
-        .output()
-        .expect("chromium is there: scripts/setup.sh --sinks installs it");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    (
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
 }
 
 #[test]

@@ -17,6 +17,7 @@ use backstay_notify::redact::Redactor;
 use backstay_notify::render::{TemplateError, Templates};
 use backstay_notify::tasks::{self, Ended};
 use backstay_notify::{Notifier, Setup};
+use backstay_storage_s3::S3Store;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::context::Context;
@@ -25,8 +26,8 @@ use crate::failure::Failure;
 
 /// Where the outbox of root is.
 const SYSTEM_STATE: &str = "/var/lib/backstay/notify";
-/// Time to open the store of the incidents; without it their events wait in the outbox.
-const OPENING: Duration = Duration::from_secs(5);
+/// Time for the store of the incidents to be opened, and to be read; without it their events wait in the outbox.
+const OPENING: Duration = Duration::from_secs(10);
 /// Time for a task to tell how it ended; what is not delivered by then is left to the next round.
 const TELLING: Duration = Duration::from_secs(30);
 /// How long one call waits in place for a limit or a first repetition.
@@ -53,6 +54,15 @@ impl Context {
     /// # Errors
     /// The outbox cannot be opened.
     pub async fn notifier(&self, program: &str) -> Result<OpenedNotifier, Failure> {
+        self.notifier_waiting(program, OPENING).await
+    }
+
+    /// As [`Context::notifier`], for whoever cannot wait: the repository of the incidents has that long to answer. When it
+    /// does not, events wait in the outbox, and what the outbox knows counts.
+    ///
+    /// # Errors
+    /// As [`Context::notifier`].
+    pub async fn notifier_waiting(&self, program: &str, limit: Duration) -> Result<OpenedNotifier, Failure> {
         let config = &self.config.notify;
         let state = self.notify_state()?;
         let mut redactor = Redactor::default();
@@ -66,7 +76,8 @@ impl Context {
             None => (Templates::default(), Vec::new()),
         };
         setup.templates = templates;
-        setup.journal = self.journal(config).await;
+        setup.journal = self.journal(config, limit).await;
+        setup.journal_time = limit;
         setup.rules = rules(config);
         setup.rto = config.rto.map(span);
         setup.patience = PATIENCE;
@@ -117,12 +128,23 @@ impl Context {
         None
     }
 
+    /// The bucket of the status page, where one is configured. No request is made.
+    ///
+    /// # Errors
+    /// Its section of the configuration cannot work, or its credentials cannot be had.
+    pub async fn status_bucket(&self) -> Result<Option<S3Store>, Failure> {
+        match &self.config.notify.status_bucket {
+            Some(config) => crate::open::bucket(self, config).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The journal in the repositories; `None` for the one beside the outbox.
-    async fn journal(&self, config: &NotifyConfig) -> Option<Journal> {
+    async fn journal(&self, config: &NotifyConfig, limit: Duration) -> Option<Journal> {
         if config.incidents != IncidentPlace::Repository {
             return None;
         }
-        let opened = tokio::time::timeout(OPENING, self.open_repositories()).await;
+        let opened = tokio::time::timeout(limit, self.open_repositories()).await;
         Some(match opened {
             Ok(Ok(opened)) => {
                 let stores =
@@ -169,9 +191,13 @@ pub(crate) async fn task_ended(
     begun: Timestamp,
     ended: &Result<Exit, Failure>,
 ) {
-    let on = &context.config.notify.on;
-    let is_trial = std::env::args_os().any(|argument| argument == "--dry-run");
-    if on.is_silent() || NO_TASKS.contains(&program) || is_trial {
+    let asked = |flag: &str| std::env::args_os().any(|argument| argument == flag);
+    let mut on = context.config.notify.on.clone();
+    if asked("--status") {
+        // A look at a service: that it does not run, and that it does again, is worth a word; that it runs is none.
+        (on.first_success, on.every_success) = (false, false);
+    }
+    if on.is_silent() || NO_TASKS.contains(&program) || ["--dry-run", "--list"].into_iter().any(asked) {
         return;
     }
     let now = context.clock.now();
@@ -187,7 +213,7 @@ pub(crate) async fn task_ended(
     let ended = Ended::new(program, context.stanza().as_str(), &host(), now, code).words(words);
     let told = tokio::time::timeout(TELLING, async {
         let opened = context.notifier(program).await?;
-        Ok::<_, Failure>(tasks::tell(&opened.notifier, on, &ended).await?)
+        Ok::<_, Failure>(tasks::tell(&opened.notifier, &on, &ended).await?)
     });
     match told.await {
         Ok(Ok(report)) => {

@@ -226,12 +226,15 @@ pub(crate) async fn bare(
 ) -> Result<BareStore, Failure> {
     match config.place() {
         Place::Directory(path) => local(path, create).await.map(BareStore::Directory),
-        Place::S3(s3) => {
-            let store = S3Store::open(s3_options(context, s3).await?).await;
-            store.map(BareStore::S3).map_err(|error| Failure::new(Class::Usage, error))
-        }
+        Place::S3(s3) => bucket(context, s3).await.map(BareStore::S3),
         other => Err(Failure::new(Class::Internal, format!("no store for {other:?}"))),
     }
+}
+
+/// A bucket as it is.
+pub(crate) async fn bucket(context: &Context, config: &S3Config) -> Result<S3Store, Failure> {
+    let store = S3Store::open(s3_options(context, config).await?).await;
+    store.map_err(|error| Failure::new(Class::Usage, error))
 }
 
 /// Opens a directory. For a backup a missing one is made, but a directory with other things in it is not taken over.

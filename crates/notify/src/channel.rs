@@ -24,6 +24,8 @@ pub mod pagerduty;
 mod registry;
 
 pub mod slack;
+#[cfg(feature = "sns")]
+pub mod sns;
 pub mod statuspage;
 pub mod teams;
 mod tracker;

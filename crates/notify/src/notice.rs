@@ -255,9 +255,11 @@ impl Notice {
         for text in [&mut self.title, &mut self.text, &mut self.impact, &mut self.source] {
             *text = change(text);
         }
-        for text in self.commander.iter_mut().chain(&mut self.tiers).chain(self.facts.values_mut()) {
+        let names = self.objectives.iter_mut().map(|objective| &mut objective.name);
+        for text in self.commander.iter_mut().chain(&mut self.tiers).chain(names) {
             *text = change(text);
         }
+        self.facts = self.facts.iter().map(|(name, value)| (change(name), change(value))).collect();
         if let Some(who) = &mut self.acknowledged {
             who.by = change(&who.by);
         }

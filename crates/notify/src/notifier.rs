@@ -15,7 +15,9 @@
 
 mod deliver;
 mod fire;
+mod follow;
 mod lock;
+mod otherwise;
 mod report;
 mod words;
 
@@ -49,11 +51,6 @@ pub const JOURNAL: &str = "journal";
 const ENQUEUE: &str = "enqueue.numbers";
 /// How long another process may keep that lock.
 const ENQUEUE_TIME: Duration = Duration::from_secs(30);
-/// How long a service sleeps at most before it looks for what other processes put into the outbox.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// Time for the store of the incidents to answer, before its silence is taken for one.
-const JOURNAL_TIME: Duration = Duration::from_secs(10);
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +146,8 @@ pub struct Setup {
     pub rto: Option<SignedDuration>,
     /// Called after each round.
     pub heartbeat: Option<(Client, backstay_backup_core::secret::Secret<url::Url>)>,
+    /// Time for the store of the incidents to answer, before its silence is taken for one: what the outbox knows counts then.
+    pub journal_time: Duration,
     /// How long one call waits in place for a limit or a first repetition, instead of leaving it to the next round.
     pub patience: Duration,
 }
@@ -169,6 +168,7 @@ impl Setup {
             identity: identity.to_owned(),
             rto: None,
             heartbeat: None,
+            journal_time: Duration::from_secs(10),
             patience: Duration::ZERO,
         }
     }
@@ -236,6 +236,12 @@ impl Notifier {
         self.setup.templates.lint()
     }
 
+    /// Where incidents are kept.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     /// The outbox.
     #[must_use]
     pub fn spool(&self) -> &Spool {
@@ -248,7 +254,7 @@ impl Notifier {
 
     /// All events known to the journal and to the outbox. A journal that cannot be read is left out with a warning.
     async fn events(&self, closed: bool) -> Result<BTreeMap<IncidentId, Vec<Event>>, NotifyError> {
-        let read = tokio::time::timeout(JOURNAL_TIME, self.journal.events(closed)).await;
+        let read = tokio::time::timeout(self.setup.journal_time, self.journal.events(closed)).await;
         let known = match read {
             Ok(Ok(events)) => events,
             Ok(Err(error)) => {
@@ -277,8 +283,17 @@ impl Notifier {
     /// The outbox cannot be read.
     pub async fn incidents(&self, closed: bool) -> Result<Vec<Incident>, NotifyError> {
         let events = self.events(closed).await?;
-        let all = events.values().rev().filter_map(Incident::fold);
+        let all = events.values().rev().filter_map(|events| self.fold(events));
         Ok(all.filter(|incident| closed || incident.is_open()).collect())
+    }
+
+    /// The incident that events add up to, with the next word that is due.
+    fn fold<'a>(&self, events: impl IntoIterator<Item = &'a Event>) -> Option<Incident> {
+        let mut incident = Incident::fold(events)?;
+        let every = self.setup.policy.rule(incident.severity).update_every;
+        let every = every.filter(|_| incident.is_open());
+        incident.update_due = every.and_then(|every| incident.last_update.checked_add(every).ok());
+        Some(incident)
     }
 
     /// One incident. A beginning of its name suffices where it is the only one.
@@ -339,10 +354,19 @@ impl Notifier {
 
     fn cleaned_event(&self, mut event: Event) -> Event {
         let clean = |text: &mut String| *text = self.setup.redactor.clean(text);
+        clean(&mut event.by);
         match &mut event.change {
-            Change::Opened { title, text, impact, .. } => [title, text, impact].into_iter().for_each(clean),
-            Change::Updated { text, impact, .. } => std::iter::once(text).chain(impact).for_each(clean),
-            Change::Resolved { text, .. } => clean(text),
+            Change::Opened { title, text, impact, commander, tiers, .. } => {
+                [title, text, impact].into_iter().chain(commander).chain(tiers).for_each(clean);
+            }
+            Change::Updated { text, impact, commander, .. } => {
+                std::iter::once(text).chain(impact).chain(commander).for_each(clean);
+            }
+            Change::Resolved { text, receipts } => {
+                std::iter::once(text)
+                    .chain(receipts.iter_mut().map(|receipt| &mut receipt.what))
+                    .for_each(clean);
+            }
             _ => {}
         }
         event
@@ -387,53 +411,15 @@ impl Notifier {
         let fired = self.fire_timers().await?;
         let mut report = self.deliver_now(cancel).await?;
         report.fired = fired;
-        report.next = self.next(&report).await?;
+        report.next = Self::next(&report, self.next_timer().await?);
         self.spool.forget_old(self.now()).await?;
         self.beat(&report).await;
         Ok(report)
     }
 
-    /// Rounds until it is told to stop: at the moment something is due, and soon after another process put something
-    /// into the outbox. Each round that did something is shown.
-    ///
-    /// # Errors
-    /// As [`Notifier::tick`].
-    pub async fn follow(
-        &self,
-        cancel: &CancellationToken,
-        mut show: impl FnMut(&Report),
-    ) -> Result<(), NotifyError> {
-        let mut beaten: Option<Timestamp> = None;
-        while !cancel.is_cancelled() {
-            let fired = self.fire_timers().await?;
-            let mut report = self.deliver_now(cancel).await?;
-            report.fired = fired;
-            report.next = self.next(&report).await?;
-            if report.did_something() {
-                show(&report);
-            }
-            let now = self.now();
-            if beaten.is_none_or(|last| now.duration_since(last).abs() >= SignedDuration::from_secs(60)) {
-                self.spool.forget_old(now).await?;
-                self.beat(&report).await;
-                beaten = Some(now);
-            }
-            let wait = report.next.map_or(LOOK, |next| {
-                let wait = next.duration_since(self.now()).max(SignedDuration::from_millis(10));
-                Duration::try_from(wait).unwrap_or(LOOK).min(LOOK)
-            });
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = cancel.cancelled() => {}
-            }
-        }
-        Ok(())
-    }
-
     /// When something is due that is not yet.
-    async fn next(&self, report: &Report) -> Result<Option<Timestamp>, NotifyError> {
-        let timers = self.next_timer().await?;
-        Ok(report.waiting.iter().filter_map(|waiting| waiting.until).chain(timers).min())
+    fn next(report: &Report, timer: Option<Timestamp>) -> Option<Timestamp> {
+        report.waiting.iter().filter_map(|waiting| waiting.until).chain(timer).min()
     }
 
     fn event(&self, incident: &Incident, by: &str, change: Change) -> Event {
@@ -449,13 +435,10 @@ impl Notifier {
         events: &[Event],
     ) -> (Incident, Notice) {
         let all = events.iter().chain([event]);
-        let after = Incident::fold(all).unwrap_or_else(|| incident.clone());
+        let after = self.fold(all).unwrap_or_else(|| incident.clone());
         let mut notice = Notice::about(&after, &format!("{}~{}", after.id, event.id), kind, event.at);
         notice.source.clone_from(&self.setup.identity);
-        if after.is_open() {
-            let every = self.setup.policy.rule(after.severity).update_every;
-            notice.update_due = every.and_then(|every| after.last_update.checked_add(every).ok());
-        }
+        notice.update_due = after.update_due;
         (after, notice)
     }
 }

@@ -6,6 +6,8 @@
 //! done/<seq>-<mark>.json          the parcel and its end, for a while
 //! damaged/<seq>-<n>.json          bytes that are no parcel
 //! refs/<channel>/<mark>.json      what a channel calls a thread: a message, an issue
+//! tasks/<mark>.json               a task that succeeded once
+//! noticed/<incident>-<second>.json  when this host noticed what is still to come by its clock
 //! ```
 //!
 //! All of it lies in a [`LocalStore`](backstay_backup_core::local::LocalStore): temporary file, fsync, rename, fsync of
@@ -16,6 +18,7 @@
 //! What is done next is decided by pure functions: [`lane::next`] and [`schedule::after`].
 
 pub mod lane;
+mod memory;
 mod record;
 pub mod schedule;
 mod spool;

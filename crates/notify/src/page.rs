@@ -7,7 +7,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use backstay_backup_core::key::Key;
+use backstay_backup_core::key::Prefix;
 use backstay_backup_core::store::{Attributes, ObjectStore, PutMode, StoreError};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -58,7 +58,8 @@ impl Page {
     /// The page of these incidents.
     #[must_use]
     pub fn render(title: &str, incidents: &[Incident], now: Timestamp) -> Self {
-        let open: Vec<&Incident> = incidents.iter().filter(|incident| incident.is_open()).collect();
+        let mut open: Vec<&Incident> = incidents.iter().filter(|incident| incident.is_open()).collect();
+        open.sort_by_key(|incident| incident.severity);
         let recent = |incident: &&Incident| {
             incident.resolved.is_some_and(|resolved| now.duration_since(resolved) <= PAST)
         };
@@ -86,17 +87,17 @@ impl Page {
         std::fs::File::open(directory)?.sync_all()
     }
 
-    /// Writes both objects into a store, over those of the last time.
+    /// Writes both objects below a prefix of a store, over those of the last time.
     ///
     /// # Errors
     /// The store would not. Of two writers at once one may be told [`StoreError::Conflict`]; the other's page stands.
-    pub async fn publish(&self, store: &dyn ObjectStore) -> Result<(), StoreError> {
+    pub async fn publish(&self, store: &dyn ObjectStore, below: &Prefix) -> Result<(), StoreError> {
         let files = [
             ("index.html", "text/html; charset=utf-8", &self.html),
             ("status.json", "application/json", &self.json),
         ];
         for (name, mime, content) in files {
-            let key = Key::parse(format!("status/{name}")).expect("it is a valid key");
+            let key = below.key(name).expect("it is a valid key");
             let mode = match store.head(&key).await {
                 Ok(meta) => meta.etag.map_or(PutMode::Create, PutMode::Replace),
                 Err(error) if error.is_absent() => PutMode::Create,
@@ -161,9 +162,13 @@ fn article(incident: &Incident) -> String {
     if let Some(downtime) = incident.downtime() {
         facts.push(format!("lasted {}", crate::policy::span(downtime)));
     }
-    if !incident.impact.is_empty() {
-        facts.push(format!("impact: {}", escaped(&incident.impact)));
+    if let Some(due) = incident.update_due {
+        facts.push(format!("next update by {}", stamp(due)));
     }
+    let impact = match incident.impact.as_str() {
+        "" => String::new(),
+        impact => format!("<p class=\"impact\">Impact: {}</p>\n", escaped(impact)),
+    };
     if !incident.tiers.is_empty() {
         facts.push(format!("tiers: {}", escaped(&incident.tiers.join(", "))));
     }
@@ -183,7 +188,7 @@ fn article(incident: &Incident) -> String {
         .collect();
     format!(
         "<article class=\"{class}\">\n<h3><span class=\"severity\">{severity}</span> {title} \
-         <span class=\"status\">{status}</span></h3>\n<p>{facts}</p>\n<ol>\n{entries}</ol>\n</article>\n",
+         <span class=\"status\">{status}</span></h3>\n{impact}<p>{facts}</p>\n<ol>\n{entries}</ol>\n</article>\n",
         class = incident.severity.name().to_ascii_lowercase(),
         severity = incident.severity,
         title = escaped(&incident.title),

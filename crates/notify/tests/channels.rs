@@ -1,127 +1,33 @@
 //! Every channel against peers that do everything that services do.
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
 
+#[path = "support/peers.rs"]
+mod peers;
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backstay_backup_core::process::SystemRunner;
 use backstay_backup_core::secret::Secret;
+use backstay_notify::channel::Channel as _;
 use backstay_notify::channel::command::Command;
-use backstay_notify::channel::email::{Email, Server};
-use backstay_notify::channel::github::Github;
 use backstay_notify::channel::http::{self, Client};
-use backstay_notify::channel::jira::Jira;
 use backstay_notify::channel::pagerduty::PagerDuty;
-use backstay_notify::channel::slack::Slack;
-use backstay_notify::channel::statuspage::Statuspage;
-use backstay_notify::channel::teams::Teams;
-use backstay_notify::channel::{Channel, Message};
+use backstay_notify::channel::slack::{Mention, Slack};
+use backstay_notify::channel::webhook::Webhook;
 use backstay_notify::outbox::Outcome;
-use backstay_notify::redact::Redactor;
-use backstay_notify::render::Templates;
-use backstay_notify::{Kind, Notice, Severity, Status};
-use backstay_testkit::{Answer, HttpSink, PortLease, Received, SmtpSink};
+use backstay_notify::{Kind, Status};
+use backstay_testkit::{Answer, HttpSink, PortLease, Received};
+use peers::{all, deliver, name, notice, quick};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
-use support::at;
-
-type Made = Box<dyn Fn(&str) -> Arc<dyn Channel>>;
-
-fn quick() -> Client {
-    Client::new(None, Duration::from_millis(400)).unwrap()
-}
-
-/// Every channel that speaks HTTP, and what its service says when it takes a message.
-fn all() -> Vec<(&'static str, Made, Answer)> {
-    fn address(url: &str) -> Secret<url::Url> {
-        http::address(url, false).unwrap()
-    }
-    fn token() -> Secret<String> {
-        Secret::new("t0ken-of-test".to_owned())
-    }
-    let ok = Answer::ok;
-    let created = |body: &str| Answer::Status(201, Vec::new(), body.to_owned());
-    vec![
-        (
-            "slack",
-            Box::new(|url| {
-                Arc::new(Slack::new(quick(), address(&format!("{url}/api/")), token(), "#incident", None))
-            }),
-            ok(r#"{"ok":true,"ts":"17.1"}"#),
-        ),
-        (
-            "slack-webhook",
-            Box::new(|url| {
-                Arc::new(backstay_notify::channel::slack::SlackWebhook::new(quick(), address(url), None))
-            }),
-            ok("ok"),
-        ),
-        (
-            "pagerduty",
-            Box::new(|url| Arc::new(PagerDuty::new(quick(), address(url), token()))),
-            Answer::Status(202, Vec::new(), "{}".to_owned()),
-        ),
-        ("teams", Box::new(|url| Arc::new(Teams::new(quick(), address(url)))), Answer::status(202)),
-        (
-            "webhook",
-            Box::new(|url| {
-                Arc::new(
-                    backstay_notify::channel::webhook::Webhook::new(quick(), address(url), None).unwrap(),
-                )
-            }),
-            ok(""),
-        ),
-        (
-            "github",
-            Box::new(|url| Arc::new(Github::new(quick(), address(url), token(), "o/r").unwrap())),
-            created(r#"{"number":7}"#),
-        ),
-        (
-            "jira",
-            Box::new(|url| {
-                Arc::new(
-                    Jira::new(quick(), address(url), ("a@example.com", &token()), ("OPS", "Task")).unwrap(),
-                )
-            }),
-            created(r#"{"key":"OPS-7"}"#),
-        ),
-        (
-            "statuspage",
-            Box::new(|url| {
-                Arc::new(
-                    Statuspage::new(quick(), address(&format!("{url}/v1/")), token(), ("page", None))
-                        .unwrap(),
-                )
-            }),
-            created(r#"{"id":"p7"}"#),
-        ),
-    ]
-}
-
-fn notice(kind: Kind, number: usize) -> Notice {
-    let mut notice =
-        Notice::new(&format!("i~{number}"), "20261122T221354Z-3f9a2c01", kind, Severity::P0, at(0), "down");
-    notice.text = format!("words {number}");
-    notice.status = Some(if kind == Kind::Resolved { Status::Resolved } else { Status::Investigating });
-    notice
-}
-
-async fn deliver(channel: &dyn Channel, notice: &Notice, reference: Option<&str>) -> Outcome {
-    let letter = Templates::default().letter(notice, &[], "room", None, &Redactor::default());
-    channel.deliver(&Message::new(notice, &letter, at(0)).reference(reference)).await
-}
-
-fn name(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Accepted { .. } => "accepted",
-        Outcome::Limited { .. } => "limited",
-        Outcome::Later { .. } => "later",
-        Outcome::Unknown { .. } => "unknown",
-        Outcome::Refused { .. } => "refused",
-    }
-}
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsAcceptor;
 
 /// The table of the module page, for every channel.
 #[tokio::test]
@@ -193,22 +99,67 @@ async fn without_connection_or_trust_nothing_was_sent() {
     assert!(sink.received().is_empty());
 }
 
-/// A certificate that no system trusts, and its key, as files.
-fn certificate(directory: &std::path::Path) -> (String, String) {
+/// A service behind TLS with a certificate of its own, and how many requests it read.
+async fn behind_tls(names: &[&str], directory: &Path) -> (u16, Arc<AtomicUsize>) {
     let made =
-        rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    (certificate.display().to_string(), key.display().to_string())
+        rcgen::generate_simple_self_signed(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let made = made.unwrap();
+    std::fs::write(directory.join("ca.pem"), made.cert.pem()).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, read) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let (acceptor, counted) = (TlsAcceptor::from(Arc::new(config)), Arc::clone(&read));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut bytes = [0; 4096];
+            if stream.read(&mut bytes).await.is_ok_and(|length| length > 0) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    });
+    (port, read)
+}
+
+#[tokio::test]
+async fn certificates_that_nobody_vouches_for_get_no_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = directory.path().join("ca.pem");
+    for (names, trusts, expected) in [
+        (&["localhost"][..], true, "accepted"),
+        (&["localhost"], false, "later"),
+        (&["elsewhere.example"], true, "later"),
+    ] {
+        let (port, read) = behind_tls(names, directory.path()).await;
+        let client = Client::new(trusts.then_some(ca.as_path()), Duration::from_secs(5)).unwrap();
+        let url = http::address(&format!("https://localhost:{port}/hook"), false).unwrap();
+        let hook = Webhook::new(client, url, None).unwrap();
+        let outcome = deliver(&hook, &notice(Kind::Opened, 1), None).await;
+        assert_eq!(name(&outcome), expected, "{names:?}: {outcome:?}");
+        assert_eq!(read.load(Ordering::SeqCst), usize::from(expected == "accepted"));
+    }
 }
 
 #[tokio::test]
 async fn services_that_say_yes_and_mean_no_are_understood() {
-    static CASES: [(&str, &str, &str); 12] = [
+    static CASES: [(&str, &str, &str); 18] = [
         ("slack", r#"{"ok":false,"error":"channel_not_found"}"#, "refused"),
+        ("slack", r#"{"ok":false,"error":"not_in_channel"}"#, "refused"),
+        ("slack", r#"{"ok":false,"error":"is_archived"}"#, "refused"),
+        ("slack", r#"{"ok":false,"error":"msg_too_long"}"#, "refused"),
         ("slack", r#"{"ok":false,"error":"invalid_auth"}"#, "refused"),
+        ("slack", r#"{"ok":false,"error":"token_revoked"}"#, "refused"),
         ("slack", r#"{"ok":false,"error":"ratelimited"}"#, "limited"),
+        ("slack", r#"{"ok":false,"error":"rate_limited"}"#, "limited"),
+        ("slack", r#"{"ok":false,"error":"service_unavailable"}"#, "later"),
         ("slack", r#"{"ok":false,"error":"internal_error"}"#, "later"),
         ("slack", "<html>Welcome to the hotel</html>", "later"),
         ("slack-webhook", "<html>Welcome to the hotel</html>", "later"),
@@ -242,8 +193,7 @@ async fn slack_keeps_one_thread_and_calls_the_room_only_when_told_to() {
         HttpSink::start(|_, number| Answer::ok(format!(r#"{{"ok":true,"ts":"17.{number}"}}"#))).unwrap();
     let base = http::address(&sink.url("/api/"), false).unwrap();
     let token = Secret::new("xoxb".to_owned());
-    let slack =
-        Slack::new(quick(), base, token, "#incident", Some(backstay_notify::channel::slack::Mention::Here));
+    let slack = Slack::new(quick(), base, token, "#incident", Some(Mention::Here));
     let first = deliver(&slack, &notice(Kind::Opened, 1), None).await;
     assert_eq!(first, Outcome::Accepted { reference: Some("17.0".to_owned()) });
     let second = deliver(&slack, &notice(Kind::Update, 2), Some("17.0")).await;
@@ -255,6 +205,80 @@ async fn slack_keeps_one_thread_and_calls_the_room_only_when_told_to() {
         (true, false)
     );
     assert_eq!(sink.received()[0].header("authorization"), Some("Bearer xoxb"));
+}
+
+/// Slack as far as the tests need it: a message has a room and a time, and an edit may fail.
+fn slack_answers(request: &Received, edit: &'static str) -> Answer {
+    match request.path.as_str() {
+        "/api/chat.update" => Answer::ok(edit),
+        _ => Answer::ok(r#"{"ok":true,"channel":"C0123","ts":"17.5"}"#),
+    }
+}
+
+fn slack(sink: &HttpSink) -> Slack {
+    let base = http::address(&sink.url("/api/"), false).unwrap();
+    Slack::new(quick(), base, Secret::new("xoxb".to_owned()), "#incident", Some(Mention::Here))
+}
+
+#[tokio::test]
+async fn slack_shows_how_an_incident_stands_in_its_first_message() {
+    let sink = HttpSink::start(|request, _| slack_answers(request, r#"{"ok":true}"#)).unwrap();
+    let slack = slack(&sink);
+    let first = deliver(&slack, &notice(Kind::Opened, 1), None).await;
+    assert_eq!(first, Outcome::Accepted { reference: Some("C0123:17.5".to_owned()) });
+    let mut news = notice(Kind::Update, 2);
+    news.status = Some(Status::Identified);
+    news.impact = "<!channel> nobody can log in".to_owned();
+    for notice in [news, notice(Kind::Reminder, 3), notice(Kind::Resolved, 4)] {
+        let outcome = deliver(&slack, &notice, Some("C0123:17.5")).await;
+        assert_eq!(outcome, Outcome::Accepted { reference: None });
+    }
+    let received = sink.received();
+    let paths: Vec<&str> =
+        received.iter().map(|request| request.path.trim_start_matches("/api/chat.")).collect();
+    assert_eq!(
+        paths,
+        ["postMessage", "update", "postMessage", "postMessage", "update", "postMessage"],
+        "the edit goes first, and a reminder changes nothing"
+    );
+    let edit = received[1].json();
+    assert_eq!((&edit["channel"], &edit["ts"]), (&json!("C0123"), &json!("17.5")));
+    let text = edit["blocks"][1]["text"]["text"].as_str().unwrap();
+    assert!(text.starts_with("Status: identified\nImpact: &lt;!channel&gt; nobody can log in"), "{text}");
+    assert!(!edit.to_string().contains("<!here>"), "an edit calls nobody");
+    assert!(received[4].json()["text"].as_str().unwrap().starts_with("[P0] RESOLVED: "));
+    assert_eq!(received[5].json()["thread_ts"], "17.5");
+}
+
+#[tokio::test]
+async fn an_edit_that_fails_keeps_no_news_back_unless_slack_wants_to_be_left_alone() {
+    for (edit, expected, requests) in [
+        (r#"{"ok":false,"error":"edit_window_closed"}"#, "accepted", 2),
+        (r#"{"ok":false,"error":"internal_error"}"#, "accepted", 2),
+        ("<html>Welcome to the hotel</html>", "accepted", 2),
+        (r#"{"ok":false,"error":"ratelimited"}"#, "limited", 1),
+    ] {
+        let sink = HttpSink::start(move |request, _| slack_answers(request, edit)).unwrap();
+        let outcome = deliver(&slack(&sink), &notice(Kind::Update, 2), Some("C0123:17.5")).await;
+        assert_eq!((name(&outcome), sink.received().len()), (expected, requests), "{edit}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn blocks_that_slack_finds_too_long_are_followed_by_a_short_text() {
+    let sink = HttpSink::start(|_, number| match number {
+        0 => Answer::ok(r#"{"ok":false,"error":"msg_blocks_too_long"}"#),
+        _ => Answer::ok(r#"{"ok":true,"channel":"C0123","ts":"17.5"}"#),
+    })
+    .unwrap();
+    let mut long = notice(Kind::Opened, 1);
+    long.text = "<many & words> ".repeat(5000);
+    let outcome = deliver(&slack(&sink), &long, None).await;
+    assert_eq!(outcome, Outcome::Accepted { reference: Some("C0123:17.5".to_owned()) });
+    let second = sink.received()[1].json();
+    assert!(second["blocks"].is_null());
+    let text = second["text"].as_str().unwrap();
+    assert!(text.contains("&lt;many &amp; words&gt;") && text.len() <= 4000, "{}", text.len());
 }
 
 #[tokio::test]
@@ -283,241 +307,6 @@ async fn pagerduty_opens_acknowledges_and_ends_one_alert() {
             (32, Some("critical"))
         );
     }
-}
-
-/// Issues of GitHub, and of Jira, and incidents of a page, kept by small services that answer as those do.
-#[derive(Default)]
-struct Records(Mutex<BTreeMap<u64, (Value, Vec<Value>)>>);
-
-impl Records {
-    fn github(&self, request: &Received) -> Answer {
-        let mut issues = self.0.lock().unwrap();
-        let path = request.path.split('?').next().unwrap().trim_start_matches("/repos/o/r/issues").to_owned();
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let number = parts.first().and_then(|number| number.parse().ok()).unwrap_or(0);
-        match (request.method.as_str(), parts.len()) {
-            ("GET", 0) => {
-                Answer::ok(Value::from_iter(issues.values().map(|(issue, _)| issue.clone())).to_string())
-            }
-            ("POST", 0) => {
-                let number = issues.len() as u64 + 1;
-                let mut issue = request.json();
-                issue["number"] = json!(number);
-                issues.insert(number, (issue.clone(), Vec::new()));
-                Answer::Status(201, Vec::new(), issue.to_string())
-            }
-            ("GET", 1) => Answer::ok(issues[&number].0.to_string()),
-            ("PATCH", 1) => {
-                issues.get_mut(&number).unwrap().0["state"] = request.json()["state"].clone();
-                Answer::ok("{}")
-            }
-            ("GET", 2) => Answer::ok(Value::from(issues[&number].1.clone()).to_string()),
-            ("POST", 2) => {
-                issues.get_mut(&number).unwrap().1.push(request.json());
-                Answer::Status(201, Vec::new(), "{}".to_owned())
-            }
-            _ => Answer::status(404),
-        }
-    }
-
-    fn statuspage(&self, request: &Received) -> Answer {
-        let mut incidents = self.0.lock().unwrap();
-        let (method, is_one) = (request.method.as_str(), request.path.ends_with("/1"));
-        let update = |incident: &Value| json!({ "body": incident["body"], "status": incident["status"] });
-        match (method, is_one) {
-            ("GET", false) => Answer::ok(
-                Value::from_iter(incidents.values().map(|(incident, _)| incident.clone())).to_string(),
-            ),
-            ("POST", false) => {
-                let mut incident = request.json()["incident"].clone();
-                incident["id"] = json!("1");
-                incident["incident_updates"] = json!([update(&incident)]);
-                let next = incidents.len() as u64 + 1;
-                incidents.insert(next, (incident.clone(), Vec::new()));
-                Answer::Status(201, Vec::new(), incident.to_string())
-            }
-            ("GET", true) => Answer::ok(incidents[&1].0.to_string()),
-            ("PATCH", true) => {
-                let change = request.json()["incident"].clone();
-                let incident = &mut incidents.get_mut(&1).unwrap().0;
-                incident["status"] = change["status"].clone();
-                incident["incident_updates"].as_array_mut().unwrap().push(update(&change));
-                Answer::ok("{}")
-            }
-            _ => Answer::status(404),
-        }
-    }
-
-    fn jira(&self, request: &Received) -> Answer {
-        let mut issues = self.0.lock().unwrap();
-        let path = request.path.split('?').next().unwrap().trim_start_matches("/rest/api/3/");
-        match (request.method.as_str(), path) {
-            ("POST", "search/jql") => {
-                let jql = request.json()["jql"].as_str().unwrap().to_owned();
-                let fits = |issue: &Value| issue["fields"]["labels"].as_array().unwrap().iter().any(|label| label != "backstay" && jql.contains(label.as_str().unwrap()));
-                let found: Vec<Value> = issues.values().filter(|(issue, _)| fits(issue)).map(|_| json!({ "key": "OPS-1" })).collect();
-                Answer::ok(json!({ "issues": found }).to_string())
-            }
-            ("POST", "issue") => {
-                let next = issues.len() as u64 + 1;
-                issues.insert(next, (request.json(), Vec::new()));
-                Answer::Status(201, Vec::new(), json!({ "key": format!("OPS-{next}") }).to_string())
-            }
-            ("GET", "issue/OPS-1") => Answer::ok(issues[&1].0.to_string()),
-            ("GET", "issue/OPS-1/comment") => Answer::ok(json!({ "comments": issues[&1].1 }).to_string()),
-            ("POST", "issue/OPS-1/comment") => {
-                issues.get_mut(&1).unwrap().1.push(request.json());
-                Answer::Status(201, Vec::new(), "{}".to_owned())
-            }
-            ("GET", "issue/OPS-1/transitions") => Answer::ok(
-                json!({ "transitions": [{ "id": "11", "to": { "statusCategory": { "key": "new" } } }, { "id": "31", "to": { "statusCategory": { "key": "done" } } }] }).to_string(),
-            ),
-            ("POST", "issue/OPS-1/transitions") => {
-                issues.get_mut(&1).unwrap().0["state"] = request.json()["transition"]["id"].clone();
-                Answer::status(204)
-            }
-            _ => Answer::status(404),
-        }
-    }
-}
-
-/// Everything is sent twice without a memory, as after a kill: one record, one entry each, closed at the end.
-#[tokio::test]
-async fn trackers_find_what_they_created_before_they_create_it_again() {
-    for (kind, make, _) in
-        all().into_iter().filter(|(kind, ..)| matches!(*kind, "github" | "jira" | "statuspage"))
-    {
-        let records = Arc::new(Records::default());
-        let of_script = Arc::clone(&records);
-        let sink = HttpSink::start(move |request, _| match kind {
-            "github" => of_script.github(request),
-            "jira" => of_script.jira(request),
-            _ => of_script.statuspage(request),
-        })
-        .unwrap();
-        let channel = make(&sink.url(""));
-        for (number, of) in [Kind::Opened, Kind::Update, Kind::Update, Kind::Resolved].into_iter().enumerate()
-        {
-            for _ in 0..2 {
-                let outcome = deliver(channel.as_ref(), &notice(of, number), None).await;
-                assert_eq!(name(&outcome), "accepted", "{kind}: {outcome:?}");
-            }
-        }
-        let records = records.0.lock().unwrap();
-        assert_eq!(records.len(), 1, "{kind}");
-        let (record, entries) = &records[&1];
-        let entries = if kind == "statuspage" {
-            record["incident_updates"].as_array().unwrap().len() - 1
-        } else {
-            entries.len()
-        };
-        assert_eq!(entries, 3, "{kind}");
-        let end = if kind == "statuspage" { &record["status"] } else { &record["state"] };
-        assert!(["closed", "31", "resolved"].contains(&end.as_str().unwrap()), "{kind}: {end}");
-    }
-}
-
-fn email(
-    sink: &SmtpSink,
-    scheme: &str,
-    ca: Option<&std::path::Path>,
-    login: Option<&str>,
-    to: &[&str],
-) -> Email {
-    let url = format!("{scheme}://localhost:{}", sink.port());
-    let mut server = Server::new(&url, Duration::from_secs(5));
-    server.ca_file = ca;
-    server.login = login.map(|password| ("backstay".to_owned(), Secret::new(password.to_owned())));
-    let to: Vec<String> = to.iter().map(|to| (*to).to_owned()).collect();
-    Email::new(&server, "Backstay <backstay@example.com>", &to).unwrap()
-}
-
-#[tokio::test]
-async fn mail_threads_and_is_the_same_message_when_it_is_sent_again() {
-    let sink = SmtpSink::start(&[]).unwrap();
-    let email = email(&sink, "smtp", None, None, &["oncall@example.com", "boss@example.com"]);
-    let mut umlauts = notice(Kind::Opened, 1);
-    umlauts.title = "Störung: Kunden können sich nicht anmelden 😀\r\nBcc: evil@example.com".to_owned();
-    for _ in 0..2 {
-        assert_eq!(name(&deliver(&email, &umlauts, None).await), "accepted");
-    }
-    assert_eq!(name(&deliver(&email, &notice(Kind::Update, 2), None).await), "accepted");
-    let mails = sink.mails().unwrap();
-    assert_eq!(mails.len(), 3);
-    assert_eq!(mails[0].header("Message-ID"), mails[1].header("Message-ID"));
-    assert_ne!(mails[0].header("Message-ID"), mails[2].header("Message-ID"));
-    assert_eq!(mails[2].header("References"), mails[0].header("Message-ID"));
-    assert_eq!(mails[0].to, ["oncall@example.com", "boss@example.com"]);
-    assert_eq!(
-        (mails[0].header("Bcc"), mails[0].header("Auto-Submitted").as_deref()),
-        (None, Some("auto-generated"))
-    );
-    assert_eq!(mails[0].header("Importance").as_deref(), Some("high"));
-}
-
-#[tokio::test]
-async fn mail_servers_are_only_trusted_with_tls_that_can_be_trusted() {
-    let directory = tempfile::tempdir().unwrap();
-    let (certificate, key) = certificate(directory.path());
-    let ca = std::path::Path::new(&certificate);
-    let starttls = SmtpSink::start(&[
-        "--starttls",
-        "--certificate",
-        &certificate,
-        "--key",
-        &key,
-        "--password",
-        "right horse",
-    ])
-    .unwrap();
-    let to = ["oncall@example.com"];
-    let strange =
-        deliver(&email(&starttls, "smtp", None, Some("right horse"), &to), &notice(Kind::Opened, 1), None)
-            .await;
-    assert_eq!(name(&strange), "later", "{strange:?}");
-    let trusted = email(&starttls, "smtp", Some(ca), Some("right horse"), &to);
-    assert_eq!(name(&deliver(&trusted, &notice(Kind::Opened, 1), None).await), "accepted");
-    let wrong = deliver(
-        &email(&starttls, "smtp", Some(ca), Some("wrong horse"), &to),
-        &notice(Kind::Opened, 1),
-        None,
-    )
-    .await;
-    assert_eq!(name(&wrong), "refused", "{wrong:?}");
-    assert!(!format!("{wrong:?}").contains("wrong horse"));
-    let mails = starttls.mails().unwrap();
-    assert_eq!((mails.len(), mails[0].tls, mails[0].authenticated), (1, true, true));
-    let wrapped = SmtpSink::start(&["--wrapped", "--certificate", &certificate, "--key", &key]).unwrap();
-    let over_tls = email(&wrapped, "smtps", Some(ca), None, &to);
-    assert_eq!(name(&deliver(&over_tls, &notice(Kind::Opened, 1), None).await), "accepted");
-    assert_eq!(wrapped.mails().unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn mail_servers_that_say_later_no_or_nothing_are_understood() {
-    let to = ["oncall@example.com"];
-    let grey = SmtpSink::start(&["--greylist", "1"]).unwrap();
-    let channel = email(&grey, "smtp", None, None, &to);
-    assert_eq!(name(&deliver(&channel, &notice(Kind::Opened, 1), None).await), "later");
-    assert_eq!(name(&deliver(&channel, &notice(Kind::Opened, 1), None).await), "accepted");
-    let refusing = SmtpSink::start(&["--reject-data"]).unwrap();
-    let outcome = deliver(&email(&refusing, "smtp", None, None, &to), &notice(Kind::Opened, 1), None).await;
-    assert_eq!(name(&outcome), "refused", "{outcome:?}");
-    // One address of two is gone: the other one is told all the same.
-    let partly = SmtpSink::start(&["--refuse-address", "gone"]).unwrap();
-    let both = email(&partly, "smtp", None, None, &["gone@example.com", "oncall@example.com"]);
-    assert_eq!(name(&deliver(&both, &notice(Kind::Opened, 1), None).await), "accepted");
-    assert_eq!(partly.mails().unwrap()[0].to, ["oncall@example.com"]);
-    let gone = email(&partly, "smtp", None, None, &["gone@example.com"]);
-    assert_eq!(name(&deliver(&gone, &notice(Kind::Opened, 1), None).await), "refused");
-    // It takes the mail and never says so: sent again, it is the same message.
-    let silent = SmtpSink::start(&["--silent-data", "1"]).unwrap();
-    let channel = email(&silent, "smtp", None, None, &to);
-    let outcome = deliver(&channel, &notice(Kind::Opened, 1), None).await;
-    assert!(matches!(name(&outcome), "unknown" | "later"), "{outcome:?}");
-    assert_eq!(name(&deliver(&channel, &notice(Kind::Opened, 1), None).await), "accepted");
-    let mails = silent.mails().unwrap();
-    assert_eq!(mails[0].header("Message-ID"), mails[1].header("Message-ID"));
 }
 
 #[tokio::test]

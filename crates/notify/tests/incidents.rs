@@ -166,6 +166,46 @@ async fn who_looks_late_reminds_once_and_an_acknowledgement_ends_the_escalation(
     assert!(text.contains("No update for 50m. 3 updates are overdue."), "{text}");
 }
 
+/// Whatever the clock does, nobody waits longer than was meant: for a step, or for a reminder.
+#[tokio::test]
+async fn a_clock_that_is_set_back_an_hour_delays_no_step_and_no_reminder() {
+    let (sink, state) = (sink(), tempfile::tempdir().unwrap());
+    let clock = ManualClock::at(at(0));
+    let mut setup = setup(state.path(), &clock, vec![("hook", webhook(&sink.url("/")))]);
+    setup.policy = Policy::new(&timed(), ["hook".to_owned()]);
+    let notifier = Notifier::open(setup).unwrap();
+    let id = notifier.open_incident(&Opening::new(Severity::P0, "down", "ada")).await.unwrap().incident.id;
+    let cancel = CancellationToken::new();
+    let look = async |minutes: i64| {
+        let mut fired = Vec::new();
+        for _ in 0..minutes {
+            clock.advance(SignedDuration::from_mins(1));
+            let report = notifier.tick(&cancel).await.unwrap();
+            fired.extend(
+                report
+                    .fired
+                    .iter()
+                    .map(|name| name.split(' ').nth(1).unwrap().split('-').next().unwrap().to_owned()),
+            );
+        }
+        fired
+    };
+    // A minute, an hour back, and the first step comes within its five minutes; then the second one, and the reminder.
+    assert!(look(1).await.is_empty());
+    clock.advance(SignedDuration::from_hours(-1));
+    assert_eq!(look(6).await, ["escalation"]);
+    assert_eq!(look(10).await, ["escalation", "reminder"]);
+    // Back again: the next reminder is a quarter of an hour away at most, and so is the one after the clock is right.
+    clock.advance(SignedDuration::from_hours(-1));
+    assert_eq!(look(16).await, ["reminder"]);
+    clock.advance(SignedDuration::from_hours(2));
+    assert_eq!(look(15).await.len(), 2, "late by the clock: one at once, one in a quarter of an hour");
+    notifier.resolve_incident(id.as_str(), &Resolution::new("", "grace")).await.unwrap();
+    assert!(look(60).await.is_empty());
+    let notes = std::fs::read_dir(state.path().join("outbox/noticed")).map_or(0, Iterator::count);
+    assert_eq!(notes, 0, "nothing is kept of what is over");
+}
+
 #[tokio::test]
 async fn a_task_that_keeps_failing_is_told_once_and_its_recovery_with_its_length() {
     let (sink, state) = (sink(), tempfile::tempdir().unwrap());
@@ -201,6 +241,47 @@ async fn a_task_that_keeps_failing_is_told_once_and_its_recovery_with_its_length
     silent.programs = vec!["prune-backups".to_owned()];
     tasks::tell(&notifier, &silent, &end(5, "not ours")).await.unwrap();
     assert_eq!(sink.received().len(), 5);
+}
+
+#[tokio::test]
+async fn no_word_of_an_incident_keeps_a_secret_wherever_it_was_put() {
+    const SECRET: &str = "hunter2hunter2";
+    let (sink, state) = (sink(), tempfile::tempdir().unwrap());
+    let clock = ManualClock::at(at(0));
+    let mut setup = setup(state.path(), &clock, vec![("hook", webhook(&sink.url("/")))]);
+    setup.redactor.add(&backstay_backup_core::secret::Secret::new(SECRET.to_owned()));
+    setup.rto = Some(SignedDuration::from_mins(15));
+    let notifier = Notifier::open(setup).unwrap();
+    let mut opening = Opening::new(Severity::P0, SECRET, SECRET);
+    (opening.text, opening.impact, opening.commander) = (SECRET.into(), SECRET.into(), Some(SECRET.into()));
+    opening.tiers = vec![SECRET.to_owned()];
+    let id = notifier.open_incident(&opening).await.unwrap().incident.id;
+    let mut update = Update::new(SECRET, SECRET);
+    (update.impact, update.commander) = (Some(SECRET.into()), Some(SECRET.into()));
+    notifier.update_incident(id.as_str(), &update).await.unwrap();
+    notifier.acknowledge_incident(id.as_str(), SECRET).await.unwrap();
+    let mut end = Resolution::new(SECRET, SECRET);
+    end.receipts = vec![Receipt::new(SECRET, 1)];
+    notifier.resolve_incident(id.as_str(), &end).await.unwrap();
+    let known = notifier.incidents(true).await.unwrap();
+    let page = Page::render("Status", &known, at(60));
+    assert!(!format!("{known:?}{}{}", page.html, page.json).contains(SECRET), "{known:?}");
+    assert_eq!(sink.received().len(), 4);
+    for request in sink.received() {
+        assert!(!String::from_utf8_lossy(&request.body).contains(SECRET));
+    }
+    let mut files: Vec<_> = vec![state.path().to_owned()];
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            assert!(
+                !std::fs::read_to_string(&path).unwrap_or_default().contains(SECRET),
+                "{}",
+                path.display()
+            );
+        }
+    }
 }
 
 #[tokio::test]
@@ -264,8 +345,9 @@ async fn the_status_page_says_what_is_open_and_escapes_everything() {
     assert_eq!(json["past"][0]["title"], evil);
     calm.write(&state.path().join("www")).unwrap();
     let store = LocalStore::create(state.path().join("bucket")).unwrap();
-    open.publish(&store).await.unwrap();
-    calm.publish(&store).await.unwrap();
+    let folder = Prefix::parse("status").unwrap();
+    open.publish(&store, &folder).await.unwrap();
+    calm.publish(&store, &folder).await.unwrap();
     let published = std::fs::read_to_string(state.path().join("bucket/status/index.html")).unwrap();
     assert_eq!(published, std::fs::read_to_string(state.path().join("www/index.html")).unwrap());
 }

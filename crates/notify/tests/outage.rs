@@ -29,9 +29,10 @@ const NEWS: usize = 8;
 const DAY: i64 = 86_400;
 const RETRY_AFTER: i64 = 300;
 
-/// What this program does when it is started by the tests below.
-#[test]
-#[ignore = "the child of the other tests"]
+/// Name of the only test of this file, which is also what its processes are started with.
+const TEST: &str = "a_day_without_network_and_kills_at_every_step_lose_nothing";
+
+/// What this program does when it is started by the test below.
 fn child() {
     let variable = |name: &str| std::env::var(format!("NOTIFY_TEST_{name}")).unwrap();
     let state = PathBuf::from(variable("STATE"));
@@ -83,7 +84,7 @@ impl Scene {
     /// Runs one process; whether it lived.
     fn run(&self, act: &str, now: i64, kill: u64) -> bool {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "child", "--nocapture", "--test-threads=1"])
+            .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
             .env("NOTIFY_TEST_STATE", &self.state)
             .env("NOTIFY_TEST_NOW", now.to_string())
             .env("NOTIFY_TEST_KILL", kill.to_string())
@@ -95,6 +96,7 @@ impl Scene {
         let killed = output.status.signal() == Some(9);
         assert!(killed || output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         assert!(kill > 0 || !killed);
+        assert!(killed || self.state.join("steps").exists(), "no test is called {TEST}");
         !killed
     }
 
@@ -210,6 +212,9 @@ fn scratch() -> tempfile::TempDir {
 
 #[test]
 fn a_day_without_network_and_kills_at_every_step_lose_nothing() {
+    if std::env::var_os("NOTIFY_TEST_STATE").is_some() {
+        return child();
+    }
     let directory = scratch();
     let (hook_port, room_port) = (PortLease::reserve().unwrap(), PortLease::reserve().unwrap());
     let address = |port: &PortLease| format!("http://127.0.0.1:{}/", port.port());

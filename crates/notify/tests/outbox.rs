@@ -10,6 +10,7 @@ use backstay_backup_core::clock::ManualClock;
 use backstay_backup_core::error::{Class, Classified as _};
 use backstay_backup_core::fault::{ErrorKind, Fault, Mishap, Operation};
 use backstay_backup_core::local::LocalStore;
+use backstay_notify::channel::Unavailable;
 use backstay_notify::outbox::Spool;
 use backstay_notify::{Kind, Notice, Notifier, Opening, Resolution, Severity, Update};
 use backstay_testkit::{Answer, HttpSink};
@@ -53,6 +54,9 @@ async fn a_damaged_entry_is_put_aside_and_said_while_the_others_go() {
     sink.answer(|_, _| Answer::ok(""));
     sink.forget();
     clock.advance(SignedDuration::from_secs(60));
+    // The next process: this one still has in memory what it read.
+    let notifier =
+        Notifier::open(setup(state.path(), &clock, vec![("hook", webhook(&sink.url("/")))])).unwrap();
     let told = notifier.tick(&CancellationToken::new()).await.unwrap();
     assert_eq!(told.damaged.len(), 3, "{:?}", told.damaged);
     let mut titles = titles(&sink);
@@ -265,10 +269,7 @@ async fn a_channel_without_its_secret_waits_and_the_others_go() {
         if !with_secret {
             setup.registry.channels.remove("pager");
             let problem = "environment variable PAGER is not set".to_owned();
-            setup
-                .registry
-                .unavailable
-                .push(backstay_notify::channel::Unavailable { channel: "pager".to_owned(), problem });
+            setup.registry.unavailable.push(Unavailable { channel: "pager".to_owned(), problem });
         }
         Notifier::open(setup).unwrap()
     };
@@ -279,6 +280,44 @@ async fn a_channel_without_its_secret_waits_and_the_others_go() {
     open(true).tick(&CancellationToken::new()).await.unwrap();
     let paths: Vec<_> = sink.received().iter().map(|request| request.path.clone()).collect();
     assert_eq!(paths, ["/hook", "/pager"]);
+}
+
+/// A channel that cannot be used is no different: somebody must hear of the worst.
+#[tokio::test]
+async fn what_is_severe_and_nobody_was_told_goes_to_whoever_can_be_told() {
+    let (down, other) = (
+        HttpSink::start(|_, _| Answer::status(500)).unwrap(),
+        HttpSink::start(|_, _| Answer::ok("")).unwrap(),
+    );
+    for (unusable, severity, expected) in
+        [(false, Severity::P0, 1), (true, Severity::P0, 1), (false, Severity::P2, 0)]
+    {
+        other.forget();
+        let state = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(at(0));
+        let mut setup = setup(
+            state.path(),
+            &clock,
+            vec![("pager", webhook(&down.url("/"))), ("team", webhook(&other.url("/")))],
+        );
+        if unusable {
+            setup.registry.channels.remove("pager");
+            let problem = "environment variable PAGER is not set".to_owned();
+            setup.registry.unavailable.push(Unavailable { channel: "pager".to_owned(), problem });
+        }
+        let notifier = Notifier::open(setup).unwrap();
+        let notice = Notice::new("n", "t", Kind::Report, severity, at(0), "all is lost");
+        notifier.send(notice, &["pager".to_owned()]).await.unwrap();
+        for _ in 0..20 {
+            clock.advance(SignedDuration::from_secs(30));
+            notifier.tick(&CancellationToken::new()).await.unwrap();
+        }
+        assert_eq!(other.received().len(), expected, "{severity}, unusable: {unusable}");
+        if expected > 0 {
+            let text = other.received()[0].json()["data"]["text"].as_str().unwrap().to_owned();
+            assert!(text.contains("told here, because pager does not answer"), "{text}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -105,6 +105,21 @@ fn invented(rng: &mut StdRng, number: u64, longest: usize) -> Notice {
     notice
 }
 
+#[cfg(feature = "sns")]
+fn sns(target: &str) -> Arc<dyn Channel> {
+    use backstay_notify::channel::sns::{Sns, Target};
+    let url = http::address("https://service.example/", false).unwrap();
+    let secret = Secret::new("the-token-of-the-channel".to_owned());
+    let target = (Target::parse(target).unwrap(), "eu-central-1");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    Arc::new(runtime.block_on(Sns::new(client(), url, target, Some(("AKID", &secret)))).unwrap())
+}
+
+#[cfg(not(feature = "sns"))]
+fn sns(_: &str) -> Arc<dyn Channel> {
+    webhook("https://service.example/hook")
+}
+
 fn channels() -> Vec<Arc<dyn Channel>> {
     let url = |path: &str| http::address(&format!("https://service.example{path}"), false).unwrap();
     let token = || Secret::new("the-token-of-the-channel".to_owned());
@@ -119,6 +134,8 @@ fn channels() -> Vec<Arc<dyn Channel>> {
         Arc::new(Jira::new(client(), url("/"), ("a@example.com", &token()), ("OPS", "Task")).unwrap()),
         Arc::new(Github::new(client(), url("/"), token(), "o/r").unwrap()),
         Arc::new(Statuspage::new(client(), url("/v1/"), token(), ("page", None)).unwrap()),
+        sns("arn:aws:sns:eu-central-1:123456789012:on-call.fifo"),
+        sns("+491701234567"),
         webhook("https://service.example/hook"),
         Arc::new(Command::new(
             Arc::new(SystemRunner::new(&Default::default())),
@@ -226,13 +243,40 @@ fn check_github(json: &Value) {
     );
 }
 
+fn check_sns(json: &Value) {
+    let message = json["Message"].as_str().unwrap();
+    assert!(!message.is_empty());
+    if json["PhoneNumber"].is_string() {
+        assert!(json["Subject"].is_null());
+        assert!(message.len() <= 1600 && (message.is_ascii() || length(message, Unit::Utf16) <= 800));
+        return;
+    }
+    assert!(message.len() <= 262_144 - 1000);
+    let subject = json["Subject"].as_str().unwrap();
+    assert!(
+        (1..100).contains(&subject.len()) && subject.is_ascii() && !subject.contains('\n'),
+        "{subject:?}"
+    );
+    assert!(subject.starts_with(|c: char| c.is_ascii_alphanumeric() || c.is_ascii_punctuation()));
+    for name in ["MessageGroupId", "MessageDeduplicationId"] {
+        let name = json[name].as_str().unwrap();
+        assert!((1..=128).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic()), "{name:?}");
+    }
+}
+
+/// A form as the JSON object of its fields.
+fn form(body: &[u8]) -> Value {
+    let pairs = url::form_urlencoded::parse(body).into_owned().collect::<Vec<(String, String)>>();
+    pairs.into_iter().map(|(name, value)| (name, Value::from(value))).collect()
+}
+
 fn check(channel: &dyn Channel, letter: &Letter, notice: &Notice) {
-    let message = Message::new(notice, letter, at(10));
+    let message = Message::new(notice, letter, at(10)).reference(Some("C0123:17.5"));
     for draft in channel.draft(&message) {
-        let json: Value = if draft.what == "MAIL" {
-            Value::Null
-        } else {
-            serde_json::from_slice(&draft.body).expect("it is JSON, so it is UTF-8")
+        let json: Value = match draft.what.as_str() {
+            "MAIL" => Value::Null,
+            "POST Publish" => form(&draft.body),
+            _ => serde_json::from_slice(&draft.body).expect("it is JSON, so it is UTF-8"),
         };
         match channel.kind().name() {
             "slack" | "slack-webhook" => check_slack(&json),
@@ -253,11 +297,16 @@ fn check(channel: &dyn Channel, letter: &Letter, notice: &Notice) {
                 at_most(&json["incident"]["body"], 4096, "body");
                 assert!(!json["incident"]["body"].as_str().unwrap().contains('<'));
             }
+            "sns" => check_sns(&json),
             "webhook" => assert!(draft.body.len() <= 20_000),
             "command" => assert!(draft.body.len() <= 128_000),
             other => panic!("{other} is not checked"),
         }
-        let whole = if draft.what == "MAIL" { decoded(&draft.body) } else { draft.body.clone() };
+        let whole = match draft.what.as_str() {
+            "MAIL" => decoded(&draft.body),
+            "POST Publish" => json.to_string().into_bytes(),
+            _ => draft.body.clone(),
+        };
         let whole = String::from_utf8_lossy(&whole).into_owned();
         for secret in SECRETS.iter().chain(&["the-token-of-the-channel"]) {
             assert!(!whole.contains(secret), "{} tells {secret}", channel.kind().name());
@@ -292,7 +341,9 @@ fn ten_thousand_incidents_break_no_limit_and_tell_no_secret_on_any_channel() {
     let (templates, channels) = (Templates::default(), channels());
     let seed: u64 =
         std::env::var("NOTIFY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
-    let incidents = if std::env::var_os("BACKSTAY_SOAK").is_some() { INCIDENTS } else { INCIDENTS / 50 };
+    let wanted = std::env::var("NOTIFY_INCIDENTS").ok().and_then(|number| number.parse().ok());
+    let usual = if std::env::var_os("BACKSTAY_SOAK").is_some() { INCIDENTS } else { INCIDENTS / 50 };
+    let incidents: u64 = wanted.unwrap_or(usual);
     let mut drafts = 0_u64;
     for number in 0..incidents {
         let mut rng = StdRng::seed_from_u64(seed + number);

@@ -221,6 +221,18 @@ impl Client {
         }
     }
 
+    /// Posts a JSON document and reads the answer.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::send`].
+    pub async fn post_json(&self, url: &Secret<Url>, body: Vec<u8>) -> Result<Answer, Broken> {
+        self.send(Call::new(Method::POST, url, body).header(CONTENT_TYPE, "application/json; charset=utf-8"))
+            .await
+    }
+
     /// Sends one request and reads its answer.
     ///
     /// # Errors

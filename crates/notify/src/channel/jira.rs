@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::http::{Answer, Call, Client};
-use super::tracker::{self, Stopped, Tracker, mark, success};
+use super::tracker::{self, Site, Stopped, Tracker, mark};
 use super::{Channel, Draft, Message};
 use crate::notice::Kind;
 use crate::outbox::Outcome;
@@ -28,8 +28,7 @@ const LINES: usize = 300;
 /// Issues of one project.
 #[derive(Debug)]
 pub struct Jira {
-    client: Client,
-    url: Secret<Url>,
+    site: Site,
     login: Secret<String>,
     project: String,
     issue_type: String,
@@ -51,19 +50,17 @@ impl Jira {
             return Err(format!("{project:?} is no key of a project"));
         }
         let login = Secret::new(format!("Basic {}", STANDARD.encode(format!("{user}:{}", token.expose()))));
-        Ok(Self { client, url, login, project: project.to_owned(), issue_type: issue_type.to_owned() })
+        Ok(Self {
+            site: Site::new(client, url),
+            login,
+            project: project.to_owned(),
+            issue_type: issue_type.to_owned(),
+        })
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Stopped> {
-        let address = format!("{}/rest/api/3/{path}", self.url.expose().as_str().trim_end_matches('/'));
-        let url = Url::parse(&address)
-            .map_err(|error| Stopped(Outcome::Refused { problem: format!("no address: {error}") }))?;
-        let url = Secret::new(url);
-        let call = match &body {
-            Some(body) => Call::json(method, &url, body),
-            None => Call::new(method, &url, Vec::new()),
-        };
-        success(self.client.send(call.header(AUTHORIZATION, self.login.expose())).await?)
+        let login = |call: Call| call.header(AUTHORIZATION, self.login.expose());
+        self.site.call(method, &format!("rest/api/3/{path}"), body, login).await
     }
 }
 
@@ -167,7 +164,7 @@ impl Channel for Jira {
     }
 
     async fn reach(&self) -> Result<(), String> {
-        self.client.reach(self.url.expose()).await
+        self.site.reach().await
     }
 
     fn draft(&self, message: &Message<'_>) -> Vec<Draft> {

@@ -7,12 +7,10 @@
 use async_trait::async_trait;
 use backstay_backup_core::config::ChannelKind;
 use backstay_backup_core::secret::Secret;
-use hyper::Method;
-use hyper::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::http::{Call, Client};
+use super::http::Client;
 use super::{Channel, Draft, Message};
 use crate::notice::{Kind, Notice};
 use crate::outbox::Outcome;
@@ -117,8 +115,7 @@ impl Channel for PagerDuty {
 
     async fn deliver(&self, message: &Message<'_>) -> Outcome {
         let body = event(message, self.key.expose()).to_string().into_bytes();
-        let call = Call::new(Method::POST, &self.url, body).header(CONTENT_TYPE, "application/json");
-        match self.client.send(call).await {
+        match self.client.post_json(&self.url, body).await {
             // Nothing but "accepted" is an acceptance: a proxy's greeting is none.
             Ok(answer) if answer.is_success() && answer.status != 202 => {
                 Outcome::Later { problem: format!("no answer of PagerDuty: {}", answer.words()) }

@@ -105,6 +105,9 @@ async fn channel(
     if config.kind == ChannelKind::Email {
         return email(config, url, token, timeout);
     }
+    if config.kind == ChannelKind::Sns {
+        return sns(config, url, token.as_ref(), timeout).await;
+    }
     let client = Client::new(config.ca_file.as_deref(), timeout).map_err(|error| wrong(error.to_string()))?;
     let usual = match config.kind {
         ChannelKind::Slack => "https://slack.com/api/",
@@ -173,6 +176,38 @@ fn email(
     server.insecure = config.insecure;
     let email = Email::new(&server, config.from.as_deref().unwrap_or_default(), &config.to);
     Ok(Arc::new(email.map_err(ChannelError)?))
+}
+
+/// A topic says itself where it is; a telephone is called from a region of the configuration.
+#[cfg(feature = "sns")]
+async fn sns(
+    config: &ChannelConfig,
+    url: Option<Secret<String>>,
+    secret: Option<&Secret<String>>,
+    timeout: Duration,
+) -> Result<Arc<dyn Channel>, ChannelError> {
+    use super::sns::{Sns, Target};
+    let client =
+        Client::new(config.ca_file.as_deref(), timeout).map_err(|error| ChannelError(error.to_string()))?;
+    let target = Target::parse(config.target.as_deref().unwrap_or_default()).map_err(ChannelError)?;
+    let region = config.region.clone().or_else(|| target.region().map(str::to_owned));
+    let region =
+        region.ok_or_else(|| ChannelError("a telephone needs a region to be called from".to_owned()))?;
+    let url = url.map_or_else(|| target.service(&region), |url| url.expose().clone());
+    let address = http::address(&url, config.insecure).map_err(ChannelError)?;
+    let keys = config.user.as_deref().zip(secret);
+    let sns = Sns::new(client, address, (target, &region), keys).await;
+    Ok(Arc::new(sns.map_err(ChannelError)?))
+}
+
+#[cfg(not(feature = "sns"))]
+async fn sns(
+    _: &ChannelConfig,
+    _: Option<Secret<String>>,
+    _: Option<&Secret<String>>,
+    _: Duration,
+) -> Result<Arc<dyn Channel>, ChannelError> {
+    Err(ChannelError("this program was built without sns".to_owned()))
 }
 
 #[cfg(not(feature = "email"))]

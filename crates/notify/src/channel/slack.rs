@@ -3,6 +3,12 @@
 //! Text is escaped and sent with `verbatim` and without `link_names`, so nothing in it becomes a mention, a link or a
 //! room; only the configuration can mention ([`Mention`]). Slack refuses more than 13,200 characters of blocks in
 //! all, which its documentation does not say; messages are cut well below.
+//!
+//! The first message of an incident is edited when the incident changes, so that who looks into the room sees how things
+//! stand without reading the thread. The edit goes first: repeating it changes nothing, and it keeps no news back unless
+//! Slack wants to be left alone.
+
+mod text;
 
 use async_trait::async_trait;
 use backstay_backup_core::config::ChannelKind;
@@ -11,21 +17,11 @@ use hyper::Method;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::{Call, Client};
+use super::http::{Answer, Broken, Call, Client};
 use super::{Channel, Draft, Message};
 use crate::notice::Kind;
 use crate::outbox::Outcome;
-use crate::render::{Unit, fit};
-use crate::severity::Severity;
-
-/// Longest header.
-const HEADER: usize = 150;
-/// Longest section.
-const SECTION: usize = 3000;
-/// Longest body, in all sections together.
-const BODY: usize = 9000;
-/// Longest plain text, which notifications and old clients show; what an edit would take too.
-const TEXT: usize = 3900;
+use text::{payload, short, standing};
 
 /// Who is called to a message of severity P0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +62,31 @@ impl Slack {
     ) -> Self {
         Self { client, url, token, room: room.to_owned(), mention }
     }
+
+    /// The message, in the thread of its incident.
+    fn post(&self, message: &Message<'_>, mut body: Value) -> Value {
+        body["channel"] = json!(self.room);
+        if let Some(reference) = message.reference {
+            body["thread_ts"] = json!(reference.rsplit(':').next());
+            // What changes everything is shown in the room as well.
+            body["reply_broadcast"] = json!(matches!(message.notice.kind, Kind::Escalation | Kind::Resolved));
+        }
+        body
+    }
+
+    /// The edit of the first message, where Slack told how to address it.
+    fn edit(&self, message: &Message<'_>) -> Option<Value> {
+        let (room, ts) = message.reference?.split_once(':')?;
+        let mut body = standing(message.notice)?;
+        body["channel"] = json!(room);
+        body["ts"] = json!(ts);
+        Some(body)
+    }
+
+    async fn call(&self, method: &str, body: &Value) -> Result<Answer, Broken> {
+        let url = self.url.expose().join(method).map_err(|error| Broken::Unsent(error.to_string()))?;
+        self.client.send(Call::json(Method::POST, &Secret::new(url), body).bearer(&self.token)).await
+    }
 }
 
 impl SlackWebhook {
@@ -74,91 +95,6 @@ impl SlackWebhook {
     pub fn new(client: Client, url: Secret<Url>, mention: Option<Mention>) -> Self {
         Self { client, url, mention }
     }
-}
-
-/// The text with Slack's three special characters escaped, and no longer than the limit afterwards.
-fn escaped(text: &str, limit: usize) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut used = 0;
-    for c in text.chars() {
-        let mut utf8 = [0; 4];
-        let piece: &str = match c {
-            '&' => "&amp;",
-            '<' => "&lt;",
-            '>' => "&gt;",
-            c => c.encode_utf8(&mut utf8),
-        };
-        used += crate::render::length(piece, Unit::Utf16);
-        if used + 2 > limit {
-            clean.push('…');
-            return clean;
-        }
-        clean.push_str(piece);
-    }
-    clean
-}
-
-fn blocks(message: &Message<'_>, mention: Option<Mention>) -> Value {
-    let letter = message.letter;
-    let mut blocks = vec![json!({
-        "type": "header",
-        "text": { "type": "plain_text", "emoji": false, "text": fit(&escaped(&letter.subject, HEADER), HEADER, Unit::Utf16) },
-    })];
-    if let (Some(mention), Severity::P0, true) =
-        (mention, message.notice.severity, message.notice.kind.is_alert())
-    {
-        let who = match mention {
-            Mention::Here => "<!here>",
-            Mention::Channel => "<!channel>",
-        };
-        blocks.push(json!({ "type": "section", "text": { "type": "mrkdwn", "text": who } }));
-    }
-    for section in sections(&letter.body) {
-        blocks.push(
-            json!({ "type": "section", "text": { "type": "mrkdwn", "verbatim": true, "text": section } }),
-        );
-    }
-    Value::Array(blocks)
-}
-
-/// The body in sections that are short enough, cut between lines where that is possible.
-fn sections(body: &str) -> Vec<String> {
-    let body = escaped(body, BODY);
-    let mut sections = Vec::new();
-    let mut rest = body.as_str();
-    while !rest.trim().is_empty() {
-        let mut end = 0;
-        let mut used = 0;
-        for c in rest.chars() {
-            used += c.len_utf16();
-            if used > SECTION - 10 {
-                break;
-            }
-            end += c.len_utf8();
-        }
-        if end < rest.len() {
-            let line = rest[..end].rfind('\n').filter(|at| *at > 0);
-            // Not inside of an escape.
-            end = line.or_else(|| rest[..end].rfind('&').filter(|at| end - at < 6 && *at > 0)).unwrap_or(end);
-        }
-        let (section, more) = rest.split_at(end);
-        if !section.trim().is_empty() {
-            sections.push(section.trim_matches('\n').to_owned());
-        }
-        rest = more;
-    }
-    sections
-}
-
-fn payload(message: &Message<'_>, mention: Option<Mention>) -> Value {
-    json!({
-        "text": escaped(&message.letter.subject, TEXT),
-        "blocks": blocks(message, mention),
-        "link_names": false,
-        "parse": "none",
-        "unfurl_links": false,
-        "unfurl_media": false,
-    })
 }
 
 #[async_trait]
@@ -180,49 +116,81 @@ impl Channel for Slack {
     }
 
     fn draft(&self, message: &Message<'_>) -> Vec<Draft> {
-        let mut body = payload(message, self.mention);
-        body["channel"] = json!(self.room);
-        if let Some(reference) = message.reference {
-            body["thread_ts"] = json!(reference);
-            // What changes everything is shown in the room as well.
-            body["reply_broadcast"] = json!(matches!(message.notice.kind, Kind::Escalation | Kind::Resolved));
-        }
-        vec![Draft::new("POST chat.postMessage", body.to_string())]
+        let edit = self.edit(message).map(|body| Draft::new("POST chat.update", body.to_string()));
+        let post = self.post(message, payload(message, self.mention));
+        edit.into_iter().chain([Draft::new("POST chat.postMessage", post.to_string())]).collect()
     }
 
     async fn deliver(&self, message: &Message<'_>) -> Outcome {
-        let Ok(url) = self.url.expose().join("chat.postMessage") else {
-            return Outcome::Refused { problem: "the address is no base of an API".to_owned() };
-        };
-        let body = self.draft(message).remove(0).body;
-        let call = Call::new(Method::POST, &Secret::new(url), body)
-            .header(hyper::header::CONTENT_TYPE, "application/json; charset=utf-8")
-            .bearer(&self.token);
-        let answer = match self.client.send(call).await {
-            Ok(answer) => answer,
-            Err(broken) => return broken.into(),
-        };
-        let json = answer.json();
-        match (answer.outcome(), json["ok"].as_bool()) {
-            (Outcome::Accepted { .. }, Some(true)) => {
-                let ts = json["ts"].as_str().map(str::to_owned);
-                Outcome::Accepted { reference: ts.filter(|_| message.reference.is_none()) }
+        if let Some(edit) = self.edit(message) {
+            match self.call("chat.update", &edit).await.map(|answer| verdict(&answer)) {
+                Ok(Outcome::Accepted { .. }) => {}
+                Ok(limited @ Outcome::Limited { .. }) => return limited,
+                Err(unsent @ Broken::Unsent(_)) => return unsent.into(),
+                other => tracing::debug!(?other, "the first message of the thread was not edited"),
             }
-            (Outcome::Accepted { .. }, Some(false)) => {
-                let error = json["error"].as_str().unwrap_or("unknown_error").to_owned();
-                said(&error, answer.retry_after)
-            }
-            (Outcome::Accepted { .. }, None) => {
-                Outcome::Later { problem: format!("no answer of Slack: {}", answer.words()) }
-            }
-            (other, _) => other,
         }
+        let mut answer =
+            match self.call("chat.postMessage", &self.post(message, payload(message, self.mention))).await {
+                Ok(answer) => answer,
+                Err(broken) => return broken.into(),
+            };
+        if answer.json()["error"].as_str().is_some_and(|error| TOO_LONG.contains(&error)) {
+            // It was not taken, so this is no repetition.
+            answer = match self.call("chat.postMessage", &self.post(message, short(message))).await {
+                Ok(answer) => answer,
+                Err(broken) => return broken.into(),
+            };
+        }
+        match verdict(&answer) {
+            Outcome::Accepted { .. } => Outcome::Accepted { reference: reference(&answer, message) },
+            other => other,
+        }
+    }
+}
+
+/// What Slack says of blocks that it finds too long, or otherwise wrong.
+const TOO_LONG: [&str; 3] = ["msg_too_long", "msg_blocks_too_long", "invalid_blocks"];
+
+/// The first message of a thread, as `room:ts`, which an edit needs.
+fn reference(answer: &Answer, message: &Message<'_>) -> Option<String> {
+    if message.reference.is_some() {
+        return None;
+    }
+    let json = answer.json();
+    let ts = json["ts"].as_str()?;
+    Some(json["channel"].as_str().map_or_else(|| ts.to_owned(), |room| format!("{room}:{ts}")))
+}
+
+/// What an answer of the API means, whose errors come with a status of success.
+fn verdict(answer: &Answer) -> Outcome {
+    let json = answer.json();
+    match (answer.outcome(), json["ok"].as_bool()) {
+        (Outcome::Accepted { .. }, Some(true)) => Outcome::Accepted { reference: None },
+        (Outcome::Accepted { .. }, Some(false)) => {
+            said(json["error"].as_str().unwrap_or("unknown_error"), answer.retry_after)
+        }
+        (Outcome::Accepted { .. }, None) => {
+            Outcome::Later { problem: format!("no answer of Slack: {}", answer.words()) }
+        }
+        (other, _) => other,
     }
 }
 
 /// What an error of the API means.
 fn said(error: &str, retry_after: Option<std::time::Duration>) -> Outcome {
-    let problem = format!("Slack says {error}");
+    let advice = match error {
+        "not_in_channel" => ": invite the bot into the room",
+        "channel_not_found" => ": there is no such room, or it is private and the bot is not in it",
+        "is_archived" => ": the room is archived",
+        "missing_scope" => ": the token needs the scope chat:write",
+        "invalid_auth" | "not_authed" | "token_revoked" | "token_expired" | "account_inactive" => {
+            ": the token is not valid any more"
+        }
+        _ => "",
+    };
+    let word: String = error.chars().filter(|c| !c.is_control()).take(100).collect();
+    let problem = format!("Slack says {word}{advice}");
     match error {
         "ratelimited" | "rate_limited" | "message_limit_exceeded" => {
             Outcome::Limited { retry_after, problem }
@@ -260,9 +228,7 @@ impl Channel for SlackWebhook {
 
     async fn deliver(&self, message: &Message<'_>) -> Outcome {
         let body = self.draft(message).remove(0).body;
-        let call = Call::new(Method::POST, &self.url, body)
-            .header(hyper::header::CONTENT_TYPE, "application/json; charset=utf-8");
-        match self.client.send(call).await {
+        match self.client.post_json(&self.url, body).await {
             Ok(answer) if answer.is_success() && answer.body.trim_ascii() != b"ok" => {
                 Outcome::Later { problem: format!("no answer of Slack: {}", answer.words()) }
             }

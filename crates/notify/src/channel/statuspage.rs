@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::http::{Answer, Call, Client};
-use super::tracker::{self, Stopped, Tracker, mark, success};
+use super::tracker::{self, Site, Stopped, Tracker, mark};
 use super::{Channel, Draft, Message};
 use crate::notice::{Kind, Notice};
 use crate::outbox::Outcome;
@@ -24,8 +24,7 @@ const BODY: usize = 4096;
 /// One page.
 #[derive(Debug)]
 pub struct Statuspage {
-    client: Client,
-    url: Secret<Url>,
+    site: Site,
     token: Secret<String>,
     page: String,
     component: Option<String>,
@@ -46,20 +45,13 @@ impl Statuspage {
         if let Some(strange) = [Some(page), component].into_iter().flatten().find(|id| !is_id(id)) {
             return Err(format!("{strange:?} is no id"));
         }
-        Ok(Self { client, url, token, page: page.to_owned(), component: component.map(str::to_owned) })
+        let site = Site::new(client, url);
+        Ok(Self { site, token, page: page.to_owned(), component: component.map(str::to_owned) })
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer, Stopped> {
-        let base = self.url.expose().as_str().trim_end_matches('/').to_owned();
-        let url = Url::parse(&format!("{base}/pages/{}/incidents{path}", self.page))
-            .map_err(|error| Stopped(Outcome::Refused { problem: format!("no address: {error}") }))?;
-        let url = Secret::new(url);
-        let call = match &body {
-            Some(body) => Call::json(method, &url, body),
-            None => Call::new(method, &url, Vec::new()),
-        };
-        let call = call.header(AUTHORIZATION, format!("OAuth {}", self.token.expose()));
-        success(self.client.send(call).await?)
+        let login = |call: Call| call.header(AUTHORIZATION, format!("OAuth {}", self.token.expose()));
+        self.site.call(method, &format!("pages/{}/incidents{path}", self.page), body, login).await
     }
 
     fn incident(&self, message: &Message<'_>) -> Value {
@@ -157,7 +149,7 @@ impl Channel for Statuspage {
     }
 
     async fn reach(&self) -> Result<(), String> {
-        self.client.reach(self.url.expose()).await
+        self.site.reach().await
     }
 
     fn draft(&self, message: &Message<'_>) -> Vec<Draft> {

@@ -7,12 +7,10 @@
 use async_trait::async_trait;
 use backstay_backup_core::config::ChannelKind;
 use backstay_backup_core::secret::Secret;
-use hyper::Method;
-use hyper::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::{Call, Client};
+use super::http::Client;
 use super::{Channel, Draft, Message};
 use crate::outbox::Outcome;
 use crate::render::{Unit, fit};
@@ -107,9 +105,7 @@ impl Channel for Teams {
     }
 
     async fn deliver(&self, message: &Message<'_>) -> Outcome {
-        let call = Call::new(Method::POST, &self.url, payload(message).into_bytes())
-            .header(CONTENT_TYPE, "application/json");
-        match self.client.send(call).await {
+        match self.client.post_json(&self.url, payload(message).into_bytes()).await {
             Ok(answer) if answer.is_success() => {
                 // The words of a service behind the workflow, passed on with a status of success.
                 let words = answer.words();

@@ -5,9 +5,13 @@
 
 use async_trait::async_trait;
 use backstay_backup_core::manifest::Sha256Hex;
+use backstay_backup_core::secret::Secret;
+use hyper::Method;
+use serde_json::Value;
+use url::Url;
 
 use super::Message;
-use super::http::{Answer, Broken};
+use super::http::{Answer, Broken, Call, Client};
 use crate::notice::Kind;
 use crate::outbox::Outcome;
 
@@ -18,6 +22,42 @@ pub(super) struct Stopped(pub(super) Outcome);
 impl From<Broken> for Stopped {
     fn from(broken: Broken) -> Self {
         Self(broken.into())
+    }
+}
+
+/// Where such a service is, and how it is called.
+#[derive(Debug)]
+pub(super) struct Site {
+    client: Client,
+    url: Secret<Url>,
+}
+
+impl Site {
+    pub(super) fn new(client: Client, url: Secret<Url>) -> Self {
+        Self { client, url }
+    }
+
+    pub(super) async fn reach(&self) -> Result<(), String> {
+        self.client.reach(self.url.expose()).await
+    }
+
+    /// Calls a path below the address of the service; whatever is no success stops the step.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        login: impl FnOnce(Call) -> Call,
+    ) -> Result<Answer, Stopped> {
+        let address = format!("{}/{path}", self.url.expose().as_str().trim_end_matches('/'));
+        let url = Url::parse(&address)
+            .map_err(|error| Stopped(Outcome::Refused { problem: format!("no address: {error}") }))?;
+        let url = Secret::new(url);
+        let call = match &body {
+            Some(body) => Call::json(method, &url, body),
+            None => Call::new(method, &url, Vec::new()),
+        };
+        success(self.client.send(login(call)).await?)
     }
 }
 
@@ -75,7 +115,7 @@ async fn steps(tracker: &dyn Tracker, message: &Message<'_>) -> Result<String, S
 
 /// An answer that had to be a success. Creating is not repeated blindly: the next attempt looks first, so that an
 /// answer that never came is only "later".
-pub(super) fn success(answer: Answer) -> Result<Answer, Stopped> {
+fn success(answer: Answer) -> Result<Answer, Stopped> {
     let outcome = answer.outcome();
     let limited =
         answer.status == 403 && (answer.retry_after.is_some() || answer.words().contains("rate limit"));

@@ -36,6 +36,15 @@ pub struct Incident {
     pub opened: Timestamp,
     /// The last word to people; reminders count from here.
     pub last_update: Timestamp,
+    /// When the next word is due, by the policy of its severity; only a [`Notifier`](crate::Notifier) knows that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_due: Option<Timestamp>,
+    /// When it was opened, by the clock of this host: earlier where that was set back, or is behind another host's.
+    #[serde(skip)]
+    pub opened_here: Timestamp,
+    /// The last word to people, by the clock of this host.
+    #[serde(skip)]
+    pub updated_here: Timestamp,
     /// Who is on it.
     pub acknowledged: Option<Acknowledgement>,
     /// When it was over.
@@ -119,6 +128,9 @@ impl Incident {
             since: since.map_or(event.at, |since| since.min(event.at)),
             opened: event.at,
             last_update: event.at,
+            update_due: None,
+            opened_here: event.at,
+            updated_here: event.at,
             acknowledged: None,
             resolved: None,
             receipts: Vec::new(),
@@ -152,6 +164,7 @@ impl Incident {
                 self.impact = impact.clone().unwrap_or_else(|| self.impact.clone());
                 self.commander = commander.clone().or_else(|| self.commander.clone());
                 self.last_update = self.last_update.max(event.at);
+                self.updated_here = self.last_update;
                 self.say(event, text.clone());
             }
             Change::Resolved { text, receipts } => {
@@ -159,6 +172,7 @@ impl Incident {
                 self.resolved = Some(event.at.max(self.since));
                 self.receipts.clone_from(receipts);
                 self.last_update = self.last_update.max(event.at);
+                self.updated_here = self.last_update;
                 self.say(event, if text.is_empty() { "resolved".to_owned() } else { text.clone() });
             }
         }

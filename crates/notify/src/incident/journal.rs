@@ -90,6 +90,12 @@ impl Journal {
         }
     }
 
+    /// Why it cannot be reached, where nobody could ask it.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.unreachable.as_deref()
+    }
+
     /// Where it is, for messages.
     #[must_use]
     pub fn location(&self) -> String {

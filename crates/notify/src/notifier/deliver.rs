@@ -36,9 +36,9 @@ const ATTEMPT: Duration = Duration::from_secs(120);
 const PROBLEM: usize = 500;
 
 /// One channel's work in one round.
-struct Lane<'a> {
-    notifier: &'a Notifier,
-    name: &'a str,
+pub(super) struct Lane<'a> {
+    pub(super) notifier: &'a Notifier,
+    pub(super) name: &'a str,
     lock: LaneLock,
     report: Report,
     patience: Duration,
@@ -68,7 +68,7 @@ impl Notifier {
                     .collect(),
             };
             report.waiting.clear();
-            let ends = join_all(lanes.iter().map(|name| self.lane(name, cancel))).await;
+            let ends = join_all(lanes.iter().map(|name| self.lane(name, cancel, self.setup.patience))).await;
             let mut given_up = false;
             for end in ends {
                 let end = end?;
@@ -84,7 +84,13 @@ impl Notifier {
         Ok(report)
     }
 
-    async fn lane(&self, name: &str, cancel: &CancellationToken) -> Result<Report, NotifyError> {
+    /// One channel's work: everything that is due, under its lock.
+    pub(super) async fn lane(
+        &self,
+        name: &str,
+        cancel: &CancellationToken,
+        patience: Duration,
+    ) -> Result<Report, NotifyError> {
         let failed = |error: std::io::Error| {
             let what = self.locks.display().to_string();
             let source =
@@ -95,13 +101,12 @@ impl Notifier {
             tracing::debug!(channel = name, "another process is at it");
             return Ok(Report::default());
         };
-        let mut lane =
-            Lane { notifier: self, name, lock, report: Report::default(), patience: self.setup.patience };
+        let mut lane = Lane { notifier: self, name, lock, report: Report::default(), patience };
         lane.work(cancel).await?;
         Ok(lane.report)
     }
 
-    async fn alarm_of_damage(&self, findings: &[Finding]) -> Result<(), NotifyError> {
+    pub(super) async fn alarm_of_damage(&self, findings: &[Finding]) -> Result<(), NotifyError> {
         for finding in findings {
             let id = format!("damaged~{}", finding.object.replace('/', "-"));
             let mut notice =
@@ -359,7 +364,7 @@ impl Lane<'_> {
         state.problem = state.problem.as_deref().map(clean);
         match &consequence {
             Consequence::Nothing => {}
-            Consequence::FallBack { problem } => self.fall_back(parcel, &clean(problem)).await?,
+            Consequence::FallBack { problem } => self.fall_back(seq, parcel, &clean(problem)).await?,
             Consequence::GivenUp { problem } => self.alarm(parcel, &clean(problem)).await?,
         }
         let (notice, attempts) = (parcel.id(), state.attempts);
@@ -371,57 +376,6 @@ impl Lane<'_> {
         }
         self.write(mine, seq, state).await?;
         Ok(Some(true))
-    }
-
-    /// Tells the same through the channel's fallback, once.
-    async fn fall_back(&self, parcel: &Parcel, problem: &str) -> Result<(), NotifyError> {
-        let Some(fallback) = self.notifier.setup.registry.fallbacks.get(self.name) else { return Ok(()) };
-        let Some(notice) = &parcel.notice else { return Ok(()) };
-        if parcel.is_fallback || parcel.channels.contains(fallback) {
-            return Ok(());
-        }
-        let mut copy = notice.clone();
-        copy.id = format!("{}~for~{}", notice.id, self.name);
-        copy.text =
-            format!("{}\n\n(told here, because {} does not answer: {problem})", notice.text, self.name);
-        let mut parcel = Parcel::new(Some(copy), vec![fallback.clone()], None);
-        parcel.is_fallback = true;
-        self.notifier.enqueue(&parcel).await?;
-        Ok(())
-    }
-
-    /// Says through another channel that a message will not arrive.
-    async fn alarm(&self, parcel: &Parcel, problem: &str) -> Result<(), NotifyError> {
-        tracing::error!(channel = self.name, notice = parcel.id(), problem, "given up");
-        let Some(notice) = &parcel.notice else { return Ok(()) };
-        if parcel.is_fallback {
-            return Ok(());
-        }
-        let setup = &self.notifier.setup;
-        let others = || setup.registry.channels.keys().filter(|name| *name != self.name).cloned().collect();
-        let to: Vec<String> = match setup.registry.fallbacks.get(self.name) {
-            Some(fallback) => vec![fallback.clone()],
-            None => {
-                let usual = setup.policy.channels(Severity::P1).into_iter().filter(|name| name != self.name);
-                let usual: Vec<String> = usual.collect();
-                if usual.is_empty() { others() } else { usual }
-            }
-        };
-        if to.is_empty() {
-            return Ok(());
-        }
-        let title = format!("a message could not be delivered through {}", self.name);
-        let id = format!("{}~dead~{}", notice.id, self.name);
-        let thread = format!("alarm-{}", self.name);
-        let severity = notice.severity.min(Severity::P1);
-        let mut alarm = Notice::new(&id, &thread, Kind::Alarm, severity, self.notifier.now(), &title);
-        alarm.text =
-            format!("{problem}\n\nThe message was: [{}] {}\n{}", notice.severity, notice.title, notice.text);
-        alarm.source.clone_from(&setup.identity);
-        let mut parcel = Parcel::new(Some(alarm), to, None);
-        parcel.is_fallback = true;
-        self.notifier.enqueue(&parcel).await?;
-        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reminders and escalation, and the heartbeat.
 
+use std::collections::BTreeSet;
+
 use backstay_backup_core::secret::Secret;
 use hyper::Method;
 use jiff::{SignedDuration, Timestamp};
@@ -12,6 +14,10 @@ use crate::notice::{Kind, Notice};
 use crate::outbox::Parcel;
 use crate::policy::{self, Due, Timer};
 
+/// Longer than a process that waits for a lock takes to look again.
+const BREATH: std::time::Duration = std::time::Duration::from_millis(30);
+/// How far the clocks of two hosts may differ without a word.
+const SKEW: SignedDuration = SignedDuration::from_secs(2);
 /// How long a host that took a timer has to fire it before another one does.
 const CLAIM: SignedDuration = SignedDuration::from_secs(120);
 
@@ -20,7 +26,7 @@ impl Notifier {
     pub(super) async fn fire_timers(&self) -> Result<Vec<String>, NotifyError> {
         let now = self.now();
         let mut fired = Vec::new();
-        for incident in self.incidents(false).await? {
+        for incident in self.timed(now).await? {
             let rule = self.setup.policy.rule(incident.severity);
             for due in policy::due(&incident, rule, now) {
                 if !self.journal.claim(&incident.id, &due.name, &self.setup.identity, now, CLAIM).await {
@@ -28,10 +34,47 @@ impl Notifier {
                 }
                 if self.fire(&incident, &due, now).await? {
                     fired.push(format!("{} {}", incident.id, due.name));
+                    // Numbers are given out one at a time: whoever waits for one gets it before the next of many timers.
+                    tokio::time::sleep(BREATH).await;
                 }
             }
         }
         Ok(fired)
+    }
+
+    /// The open incidents with their moments by the clock of this host. What is still to come by that clock was written
+    /// by another host, or before it was set back: its spans count from the moment it was noticed, so that nobody
+    /// waits longer than was meant.
+    async fn timed(&self, now: Timestamp) -> Result<Vec<Incident>, NotifyError> {
+        let mut incidents = self.incidents(false).await?;
+        let mut noticed = self.spool.noticed().await?;
+        let soon = now.saturating_add(SKEW).unwrap_or(now);
+        let mut kept = BTreeSet::new();
+        for incident in &mut incidents {
+            for (at, here) in [
+                (incident.opened, &mut incident.opened_here),
+                (incident.last_update, &mut incident.updated_here),
+            ] {
+                let name = |at: Timestamp| format!("{}-{}", incident.id, at.as_second());
+                let mut from = at;
+                kept.insert(name(from));
+                while let Some(seen) = noticed.get(&name(from)).copied().filter(|seen| *seen < from) {
+                    from = seen;
+                    kept.insert(name(from));
+                }
+                if from > soon {
+                    self.spool.note(&name(from), now).await?;
+                    noticed.insert(name(from), now);
+                    from = now;
+                }
+                *here = from;
+            }
+        }
+        // Of incidents that are over, or words that others followed.
+        for name in noticed.keys().filter(|name| !kept.contains(*name)) {
+            self.spool.forget_note(name).await?;
+        }
+        Ok(incidents)
     }
 
     async fn fire(&self, incident: &Incident, due: &Due, now: Timestamp) -> Result<bool, NotifyError> {
@@ -59,11 +102,11 @@ impl Notifier {
         let age = |since: Timestamp| policy::span(now.duration_since(since));
         match due.timer {
             Timer::Escalation { step, of } => {
-                let open = age(incident.opened);
+                let open = age(incident.opened_here);
                 format!("Open for {open}, and nobody has acknowledged it. Escalation step {step} of {of}.")
             }
             Timer::Reminder { overdue } => {
-                let silent = age(incident.last_update);
+                let silent = age(incident.updated_here);
                 let missed =
                     if overdue > 1 { format!(" {overdue} updates are overdue.") } else { String::new() };
                 let who = incident
@@ -78,7 +121,7 @@ impl Notifier {
     /// When the next timer goes off.
     pub(super) async fn next_timer(&self) -> Result<Option<Timestamp>, NotifyError> {
         let now = self.now();
-        let incidents = self.incidents(false).await?;
+        let incidents = self.timed(now).await?;
         let next = incidents.iter().filter_map(|incident| {
             policy::next_due(incident, self.setup.policy.rule(incident.severity), now)
         });

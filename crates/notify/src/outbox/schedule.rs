@@ -144,7 +144,12 @@ pub fn after(
     };
     state.problem = Some(problem.clone());
     let failing_since = *state.failing_since.get_or_insert(now);
-    let wait = backoff(state.attempts, rules, at.chance);
+    // Who takes a connection is there again: the failures of a day without network say nothing about it.
+    let tries = match outcome {
+        Outcome::Unknown { .. } => state.unknown.saturating_add(1),
+        _ => state.attempts,
+    };
+    let wait = backoff(tries, rules, at.chance);
     let wait = match outcome {
         Outcome::Limited { retry_after: Some(asked), .. } => {
             state.is_limited = true;
@@ -236,6 +241,21 @@ mod tests {
         assert!(matches!(consequence, Consequence::FallBack { .. }) && state.fell_back);
         let (_, consequence) = after(state, &limited(600), here(1600, true), &rules);
         assert_eq!(consequence, Consequence::Nothing);
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_after_a_long_outage_is_asked_for_again_soon() {
+        let rules = Rules::default();
+        let (mut state, mut now) = (Attempted::fresh(at(1000)), 1000);
+        for _ in 0..12 {
+            (state, _) = after(state, &Outcome::Later { problem: "x".to_owned() }, here(now, true), &rules);
+            now = state.not_before.as_second();
+        }
+        let lost = Outcome::Unknown { problem: "no answer".to_owned() };
+        let (state, _) = after(state, &lost, here(now, true), &rules);
+        assert_eq!(state.not_before, at(now + 5));
+        let (state, _) = after(state, &lost, here(now, true), &rules);
+        assert_eq!(state.not_before, at(now + 10), "and less often while it stays silent");
     }
 
     proptest! {

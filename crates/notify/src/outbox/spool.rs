@@ -1,7 +1,7 @@
 //! The outbox on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstay_backup_core::error::{Class, Classified};
 use backstay_backup_core::key::{Key, Prefix};
@@ -105,18 +105,20 @@ pub struct Finding {
 /// The outbox.
 #[derive(Clone, Debug)]
 pub struct Spool {
-    store: SharedStore,
+    pub(super) store: SharedStore,
+    /// Parcels that were read before: they never change, and a service reads them once a second.
+    known: Arc<Mutex<BTreeMap<Key, Parcel>>>,
 }
 
-fn mark(id: &str) -> String {
+pub(super) fn mark(id: &str) -> String {
     hex::encode(&Sha256Hex::of(id.as_bytes()).0[..8])
 }
 
-fn key(text: &str) -> Result<Key, SpoolError> {
+pub(super) fn key(text: &str) -> Result<Key, SpoolError> {
     Key::parse(text).map_err(|error| SpoolError::Internal { what: error.to_string() })
 }
 
-fn prefix(text: &str) -> Prefix {
+pub(super) fn prefix(text: &str) -> Prefix {
     Prefix::parse(text).expect("it is made of key characters")
 }
 
@@ -124,7 +126,7 @@ impl Spool {
     /// The outbox in a store, which must be a local one for its promises to hold.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+        Self { store, known: Arc::default() }
     }
 
     /// Where it is.
@@ -133,7 +135,7 @@ impl Spool {
         self.store.location()
     }
 
-    fn failed(&self, op: &'static str) -> impl Fn(StoreError) -> SpoolError + '_ {
+    pub(super) fn failed(&self, op: &'static str) -> impl Fn(StoreError) -> SpoolError + '_ {
         move |source| SpoolError::Store { op, location: self.store.location(), source }
     }
 
@@ -167,13 +169,18 @@ impl Spool {
         Err(SpoolError::Internal { what: "no number is free".to_owned() })
     }
 
-    async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<Option<ETag>, StoreError> {
+    pub(super) async fn put(
+        &self,
+        key: &Key,
+        body: Bytes,
+        mode: PutMode,
+    ) -> Result<Option<ETag>, StoreError> {
         let attributes = Attributes::default();
         Ok(self.store.put(key, body, mode, &attributes).await?.etag)
     }
 
     /// Reads a record: `None` when it is not there, the problem when it is damaged.
-    async fn read<T: DeserializeOwned>(
+    pub(super) async fn read<T: DeserializeOwned>(
         &self,
         key: &Key,
     ) -> Result<Option<Result<(T, Option<ETag>), String>>, SpoolError> {
@@ -192,7 +199,7 @@ impl Spool {
         Ok(Some(unseal(&bytes).map(|record| (record, opened.meta.etag)).map_err(|error| error.to_string())))
     }
 
-    async fn keys(&self, below: &str) -> Result<Vec<Key>, SpoolError> {
+    pub(super) async fn keys(&self, below: &str) -> Result<Vec<Key>, SpoolError> {
         let listing = self.store.list(&prefix(below)).map_ok(|meta| meta.key);
         listing.try_collect().await.map_err(self.failed("list"))
     }
@@ -225,11 +232,13 @@ impl Spool {
                 states.entry(seq).or_default().push(key);
             }
         }
-        for key in self.keys("pending").await? {
+        let keys = self.keys("pending").await?;
+        self.forget_all_but(&keys);
+        for key in keys {
             let seq = key.file_name().strip_suffix(".json").and_then(|seq| seq.parse().ok());
-            let problem = match (seq, self.read::<Parcel>(&key).await?) {
+            let problem = match (seq, self.parcel(&key).await?) {
                 (_, None) => continue,
-                (Some(seq), Some(Ok((parcel, _)))) => {
+                (Some(seq), Some(Ok(parcel))) => {
                     let mut pending = Pending { seq, parcel, states: BTreeMap::new() };
                     let mut is_whole = true;
                     for key in states.remove(&seq).unwrap_or_default() {
@@ -249,6 +258,30 @@ impl Spool {
         }
         all.sort_by_key(|pending| pending.seq);
         Ok((all, findings))
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Key, Parcel>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_all_but(&self, keys: &[Key]) {
+        let keys: BTreeSet<&Key> = keys.iter().collect();
+        self.known().retain(|key, _| keys.contains(key));
+    }
+
+    /// A parcel, from memory where it was read before.
+    async fn parcel(&self, key: &Key) -> Result<Option<Result<Parcel, String>>, SpoolError> {
+        if let Some(parcel) = self.known().get(key).cloned() {
+            return Ok(Some(Ok(parcel)));
+        }
+        Ok(match self.read::<Parcel>(key).await? {
+            Some(Ok((parcel, _))) => {
+                self.known().insert(key.clone(), parcel.clone());
+                Some(Ok(parcel))
+            }
+            Some(Err(problem)) => Some(Err(problem)),
+            None => None,
+        })
     }
 
     /// Reads one state; whether it was still there.
@@ -439,56 +472,4 @@ impl Spool {
         }
         Ok(())
     }
-
-    /// Whether a task succeeds for the first time; from now on it did.
-    ///
-    /// # Errors
-    /// The disk would not.
-    pub async fn is_first(&self, task: &str) -> Result<bool, SpoolError> {
-        let key = key(&format!("tasks/{}.json", mark(task)))?;
-        match self.put(&key, Bytes::from(task.to_owned()), PutMode::Create).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(self.failed("write to")(error)),
-        }
-    }
-
-    /// What a channel calls a thread.
-    ///
-    /// # Errors
-    /// The disk would not.
-    pub async fn reference(&self, channel: &str, thread: &str) -> Result<Option<String>, SpoolError> {
-        let key = key(&format!("refs/{channel}/{}.json", mark(thread)))?;
-        Ok(match self.read::<Reference>(&key).await? {
-            Some(Ok((reference, _))) => Some(reference.reference),
-            _ => None,
-        })
-    }
-
-    /// Keeps what a channel calls a thread; the first name stays.
-    ///
-    /// # Errors
-    /// The disk would not.
-    pub async fn keep_reference(
-        &self,
-        channel: &str,
-        thread: &str,
-        reference: &str,
-    ) -> Result<(), SpoolError> {
-        let key = key(&format!("refs/{channel}/{}.json", mark(thread)))?;
-        let record = Reference { format: FORMAT, thread: thread.to_owned(), reference: reference.to_owned() };
-        let body =
-            Bytes::from(seal(&record).map_err(|error| SpoolError::Internal { what: error.to_string() })?);
-        match self.put(&key, body, PutMode::Create).await {
-            Ok(_) | Err(StoreError::AlreadyExists { .. }) => Ok(()),
-            Err(error) => Err(self.failed("write to")(error)),
-        }
-    }
-}
-
-#[derive(Serialize, serde::Deserialize)]
-struct Reference {
-    format: u32,
-    thread: String,
-    reference: String,
 }

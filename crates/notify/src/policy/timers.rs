@@ -2,7 +2,8 @@
 //!
 //! A timer has a name that is the same on every host and in every run, and what went off is an event of the incident, so
 //! nothing goes off twice, and nothing is forgotten by a restart. Whoever looks late fires the newest reminder
-//! only, and says how many were missed; of the escalation every step that is due is fired at once.
+//! only, and says how many were missed; of the escalation every step that is due is fired at once. Spans are counted by the
+//! clock of this host.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -50,7 +51,7 @@ fn later(at: Timestamp, by: SignedDuration, times: i64) -> Timestamp {
 /// When an escalation step is due.
 fn step_at(incident: &Incident, rule: &Rule, step: usize) -> Timestamp {
     let wait = if rule.response_time.is_zero() { AT_ONCE } else { rule.response_time };
-    later(incident.opened, wait, i64::try_from(step).unwrap_or(i64::MAX))
+    later(incident.opened_here, wait, i64::try_from(step).unwrap_or(i64::MAX))
 }
 
 /// Everything that is due and did not go off, the escalation first.
@@ -71,11 +72,11 @@ pub fn due(incident: &Incident, rule: &Rule, now: Timestamp) -> Vec<Due> {
         }
     }
     if let Some(every) = rule.update_every.filter(|every| every.is_positive()) {
-        let silence = now.duration_since(incident.last_update);
+        let silence = now.duration_since(incident.updated_here);
         let overdue = silence.as_secs() / every.as_secs().max(1);
-        let name = reminder(incident.last_update, overdue);
+        let name = reminder(incident.updated_here, overdue);
         if overdue >= 1 && !incident.fired.contains(&name) {
-            let at = later(incident.last_update, every, overdue);
+            let at = later(incident.updated_here, every, overdue);
             let timer = Timer::Reminder { overdue };
             all.push(Due { name, at, timer, channels: rule.reminders.clone() });
         }
@@ -96,8 +97,8 @@ pub fn next_due(incident: &Incident, rule: &Rule, now: Timestamp) -> Option<Time
     let steps = (1..=rule.escalation.len()).filter(|_| incident.acknowledged.is_none());
     let escalation = steps.map(|step| step_at(incident, rule, step)).find(|at| *at > now);
     let reminder = rule.update_every.filter(|every| every.is_positive()).map(|every| {
-        let silence = now.duration_since(incident.last_update).max(SignedDuration::ZERO);
-        later(incident.last_update, every, silence.as_secs() / every.as_secs().max(1) + 1)
+        let silence = now.duration_since(incident.updated_here).max(SignedDuration::ZERO);
+        later(incident.updated_here, every, silence.as_secs() / every.as_secs().max(1) + 1)
     });
     escalation.into_iter().chain(reminder).min()
 }

@@ -27,6 +27,8 @@ use crate::severity::{Severity, Status};
 
 /// Largest template in bytes.
 const MAX_TEMPLATE: u64 = 64 << 10;
+/// Steps that a template may take, each worth up to 64 bytes: a loop of many thousand rounds is none of these.
+const FUEL: u64 = 100_000;
 /// Longest text that goes through a template: no channel carries more.
 const MAX_TEXT: usize = 100_000;
 
@@ -83,6 +85,7 @@ impl Default for Templates {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_recursion_limit(50);
+        environment.set_fuel(Some(FUEL));
         for kind in Kind::ALL {
             environment.add_template(kind.name(), built_in(kind)).expect("the built-in templates are tested");
         }
@@ -110,11 +113,8 @@ impl Templates {
         paths.sort();
         for path in paths.into_iter().filter(|path| path.extension().is_some_and(|suffix| suffix == "txt")) {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            match templates.add_file(&name, &path) {
-                Ok(()) => {
-                    templates.files.insert(name, path);
-                }
-                Err(problem) => errors.push(problem),
+            if let Err(problem) = templates.add_file(&name, &path) {
+                errors.push(problem);
             }
         }
         (templates, errors)
@@ -132,9 +132,19 @@ impl Templates {
             return Err(error(format!("{length} bytes are more than a template has")));
         }
         let text = std::fs::read_to_string(path).map_err(|problem| error(problem.to_string()))?;
+        self.add(name, path, &text)
+    }
+
+    /// Adds a text as the template of a name, such as `update.P0`, as if it had been read from that file.
+    ///
+    /// # Errors
+    /// The text is no template; the error has its line and column.
+    pub fn add(&mut self, name: &str, path: &Path, text: &str) -> Result<(), TemplateError> {
         self.environment
-            .add_template_owned(format!("file/{name}"), text.clone())
-            .map_err(|problem| located(path, &text, &problem))
+            .add_template_owned(format!("file/{name}"), text.to_owned())
+            .map_err(|problem| located(path, text, &problem))?;
+        self.files.insert(name.to_owned(), path.to_owned());
+        Ok(())
     }
 
     /// Names of the template for a notice, the most specific first.
