@@ -219,7 +219,7 @@ async fn lossy() {
     scene.wait_for_base();
     // More than the network takes, so that its queue is always full.
     let writer = Writer::start_beside_the_network(&scene.redis, 700);
-    let seconds = rounds(5, 60) as u64;
+    let seconds = rounds(5, 15) as u64;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let acknowledged = writer.finish();
     scene.wait_until_stored();
