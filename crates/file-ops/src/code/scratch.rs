@@ -69,16 +69,35 @@ fn sweep(below: &Path) {
             && entry.metadata().is_ok_and(|facts| facts.is_dir() && facts.uid() == user);
         let folder = entry.path();
         let is_free = |lock: &File| flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-        // One without a lock was killed before it had one, or is just being made.
-        if ours && File::open(folder.join(LOCK)).is_ok_and(|lock| is_free(&lock)) {
-            let _ = fs::remove_dir_all(&folder);
+        match File::open(folder.join(LOCK)) {
+            Ok(lock) if ours && is_free(&lock) => {
+                let _ = remove(&folder, LOCK);
+            }
+            // Killed before it had a lock, or after; or just being made, which is then done again. Anything in it keeps it.
+            Err(_) if ours => {
+                let _ = fs::remove_dir(&folder);
+            }
+            _ => {}
         }
     }
 }
 
+/// Removes a folder and the lock in it last, so that a kill meanwhile leaves one that is known.
+pub(super) fn remove(folder: &Path, lock: &str) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() != lock {
+            let path = entry.path();
+            if entry.file_type()?.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+        }
+    }
+    fs::remove_file(folder.join(lock))?;
+    fs::remove_dir(folder)
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
+        if let Err(error) = remove(&self.folder, LOCK) {
             tracing::warn!(folder = %self.folder.display(), %error, "a temporary folder stays");
         }
     }

@@ -121,7 +121,7 @@ fn check_ours(folder: &Path) -> Result<(), CodeError> {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
+        if let Err(error) = super::super::scratch::remove(&self.folder, LOCK) {
             tracing::warn!(folder = %self.folder.display(), %error, "the folder beside the restored one stays");
         }
     }
