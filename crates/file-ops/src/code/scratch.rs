@@ -114,6 +114,8 @@ mod tests {
         fs::create_dir(&dead).unwrap();
         fs::write(dead.join(LOCK), "").unwrap();
         fs::create_dir(below.path().join("backstay-code-of-somebody")).unwrap();
+        fs::write(below.path().join("backstay-code-of-somebody/file"), "").unwrap();
+        fs::create_dir(below.path().join("backstay-code-2-0")).unwrap();
         let living = Scratch::create(below.path()).unwrap();
         let another = Scratch::create(below.path()).unwrap();
         assert!(!dead.exists());
