@@ -88,7 +88,9 @@ pub(super) fn remove(folder: &Path, lock: &str) -> std::io::Result<()> {
         let entry = entry?;
         if entry.file_name() != lock {
             let path = entry.path();
-            if entry.file_type()?.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+            let is_folder = entry.file_type()?.is_dir();
+            let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed?;
         }
     }
     fs::remove_file(folder.join(lock))?;
