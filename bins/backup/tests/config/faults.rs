@@ -39,7 +39,7 @@ fn manifests(bucket: &Bucket) -> usize {
 
 fn in_a_bucket() -> (Bench, Bucket) {
     let (mut bench, _) = bench();
-    bench.write("etc/large", &noise(6 << 20));
+    bench.write("etc/large", &noise(12 << 20));
     let bucket = Bucket::start();
     bucket.lend(&mut bench);
     (bench, bucket)
