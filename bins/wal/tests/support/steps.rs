@@ -69,7 +69,8 @@ pub fn kill_at_every_call(
             return Swept { kills, steps: hit.len() };
         }
     }
-    panic!("never killed at {:?}, but {kills} times elsewhere", planned.difference(&hit));
+    let missed: Vec<_> = planned.difference(&hit).collect();
+    panic!("never killed at {missed:?}, but {kills} times elsewhere");
 }
 
 /// Calls of each thread and name.
