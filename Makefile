@@ -14,7 +14,7 @@ BENCH_PACKAGES := $(patsubst %,-p backstay-%,$(patsubst notify,notify-programs,$
 # `make bench BENCH=wal WAL_RUS=--wal-rus` also builds that peer, in a quarter of an hour.
 WAL_RUS ?=
 
-.PHONY: help demo test check deny bench soak fuzz setup setup-tests setup-bench doc schema
+.PHONY: help demo test check deny bench soak setup setup-tests setup-bench
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
