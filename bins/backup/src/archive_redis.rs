@@ -95,6 +95,10 @@ impl Arguments for Args {
     fn settings(&self) -> Vec<Setting> {
         self.redis.settings()
     }
+
+    fn about(&self) -> Option<String> {
+        self.stream.as_ref().map(ToString::to_string).or_else(|| self.shard.clone())
+    }
 }
 
 /// Runs the program.

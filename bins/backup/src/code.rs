@@ -81,6 +81,11 @@ impl Arguments for Args {
     fn settings(&self) -> Vec<Setting> {
         Vec::new()
     }
+
+    fn about(&self) -> Option<String> {
+        let folders = || self.folder.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>();
+        Some(self.name.clone().unwrap_or_else(|| folders().join(", ")))
+    }
 }
 
 /// A folder and what its sets are called.

@@ -80,6 +80,10 @@ impl Arguments for Args {
     fn settings(&self) -> Vec<Setting> {
         Vec::new()
     }
+
+    fn about(&self) -> Option<String> {
+        self.name.clone()
+    }
 }
 
 /// Runs the program.

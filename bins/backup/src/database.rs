@@ -77,6 +77,13 @@ impl Arguments for Args {
     fn settings(&self) -> Vec<Setting> {
         self.postgres.settings()
     }
+
+    fn about(&self) -> Option<String> {
+        match self.databases.as_slice() {
+            [] => self.all_databases.then(|| "all databases".to_owned()),
+            databases => Some(databases.join(", ")),
+        }
+    }
 }
 
 /// Runs the program.

@@ -133,22 +133,26 @@ pub(crate) async fn keep_fresh(ctx: &Context, notifier: &Notifier, changed: &Not
     if !is_wanted(ctx) {
         return std::future::pending().await;
     }
-    let look = match ctx.config.notify.incidents {
-        IncidentPlace::Repository => LOOK_FAR,
-        _ => LOOK,
-    };
+    let is_far = ctx.config.notify.incidents == IncidentPlace::Repository;
+    let look = if is_far { LOOK_FAR } else { LOOK };
     let mut written: Option<(Vec<Incident>, tokio::time::Instant)> = None;
+    let mut seen = None;
     loop {
-        match notifier.incidents(true).await {
-            Ok(incidents) => {
-                let is_known =
-                    written.as_ref().is_some_and(|(known, at)| *known == incidents && at.elapsed() < FRESH);
-                if !is_known {
-                    write(ctx, &incidents).await;
-                    written = Some((incidents, tokio::time::Instant::now()));
+        // Whoever changes an incident of this host changes what lies in the outbox; else the past is not read again.
+        let mark = notifier.spool().mark().await.ok();
+        let is_fresh = written.as_ref().is_some_and(|(_, at)| at.elapsed() < FRESH);
+        if is_far || !is_fresh || mark.is_none() || mark != seen {
+            match notifier.incidents(true).await {
+                Ok(incidents) => {
+                    let is_known = is_fresh && written.as_ref().is_some_and(|(known, _)| *known == incidents);
+                    if !is_known {
+                        write(ctx, &incidents).await;
+                        written = Some((incidents, tokio::time::Instant::now()));
+                    }
+                    seen = mark;
                 }
+                Err(error) => tracing::warn!(%error, "status page not written"),
             }
-            Err(error) => tracing::warn!(%error, "status page not written"),
         }
         tokio::select! {
             () = changed.notified() => {}

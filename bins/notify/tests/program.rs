@@ -155,6 +155,21 @@ fn a_service_delivers_what_others_put_into_the_outbox_and_stops_in_order() {
     assert!(service.wait().unwrap().code().is_some(), "it ended by itself");
 }
 
+/// A name of any kind says that it is the same message, also where only plain characters can say so.
+#[test]
+fn a_notice_with_a_name_is_told_once_whatever_the_name_is() {
+    let bench = Bench::new("");
+    let long = "x".repeat(3000);
+    let longer = format!("{long}y");
+    for id in ["nightly-1", "Störung der Nacht\n2", "Strung der Nacht\n2", &*long, &*longer] {
+        for _ in 0..2 {
+            bench.json(&["send", "--title", "hello", "--id", id]);
+        }
+        assert_eq!(bench.sink.received().len(), 1, "{id}");
+        bench.sink.forget();
+    }
+}
+
 #[test]
 fn the_help_fits_a_screen() {
     for arguments in [&["--help"][..], &["open", "--help"], &["tick", "--help"]] {

@@ -11,6 +11,12 @@ pub trait Arguments: Parser {
     fn settings(&self) -> Vec<Setting> {
         Vec::new()
     }
+
+    /// What of the protected system a run is about, where several tasks of one program look after one stanza. It is part of
+    /// what the task is called in notifications, so that the success of one does not end what is told of another.
+    fn about(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Flags of every program.

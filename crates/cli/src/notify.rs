@@ -183,14 +183,18 @@ pub(crate) fn host() -> String {
     if host.is_empty() { "unknown host".to_owned() } else { host.to_owned() }
 }
 
+/// What ended.
+pub(crate) struct Task {
+    pub(crate) program: String,
+    /// What it was about, where that is part of its name.
+    pub(crate) about: Option<String>,
+    pub(crate) begun: Timestamp,
+}
+
 /// Tells how a task ended, where the configuration wants that. Whatever goes wrong here is said in the log and changes
 /// nothing else.
-pub(crate) async fn task_ended(
-    context: &Context,
-    program: &str,
-    begun: Timestamp,
-    ended: &Result<Exit, Failure>,
-) {
+pub(crate) async fn task_ended(context: &Context, task: &Task, ended: Result<Exit, &Failure>) {
+    let program = task.program.as_str();
     let asked = |flag: &str| std::env::args_os().any(|argument| argument == flag);
     let mut on = context.config.notify.on.clone();
     if asked("--status") {
@@ -201,7 +205,7 @@ pub(crate) async fn task_ended(
         return;
     }
     let now = context.clock.now();
-    let took = SignedDuration::from_secs(now.duration_since(begun).as_secs().max(0));
+    let took = SignedDuration::from_secs(now.duration_since(task.begun).as_secs().max(0));
     let (code, words) = match ended {
         Ok(exit @ (Exit::Done | Exit::Missed)) => (exit.code(), format!("Done in {took:#}.")),
         Ok(exit) => (exit.code(), "It ended with a negative answer; its own output says which.".to_owned()),
@@ -210,7 +214,8 @@ pub(crate) async fn task_ended(
             (failure.exit().code(), format!("{}{hint}", failure.message()))
         }
     };
-    let ended = Ended::new(program, context.stanza().as_str(), &host(), now, code).words(words);
+    let mut ended = Ended::new(program, context.stanza().as_str(), &host(), now, code).words(words);
+    ended.about.clone_from(&task.about);
     let told = tokio::time::timeout(TELLING, async {
         let opened = context.notifier(program).await?;
         Ok::<_, Failure>(tasks::tell(&opened.notifier, &on, &ended).await?)

@@ -12,6 +12,7 @@ use std::time::Duration;
 use backstay_backup_core::Class;
 use backstay_backup_core::config::{Config, ConfigFile, DEFAULT_PATH};
 use clap::{Arg, ArgAction, Args as _, FromArgMatches as _};
+use futures::future::FutureExt as _;
 use indicatif::MultiProgress;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
@@ -191,19 +192,30 @@ fn live<A: Arguments>(
     let unable = |source| Failure::new(Class::Temporary, format!("cannot start the runtime: {source}"));
     let runtime = runtime.enable_all().build().map_err(unable)?;
     #[cfg(feature = "notify")]
-    let begun = jiff::Timestamp::now();
+    let (begun, about) = (jiff::Timestamp::now(), arguments.about());
     let context = Context::new(loaded.config, environment, common);
     let ended = runtime.block_on(async {
         let drawing = Bars::start(&context.progress, &bars, !common.no_progress);
         // On the heap: the futures of whole backups are large.
-        let ended = until_stopped(&context.cancel, Box::pin(action(&context, arguments))).await;
+        let ending = until_stopped(&context.cancel, Box::pin(action(&context, arguments)));
+        // A bug is a failure too, and is told before it goes on.
+        let caught = AssertUnwindSafe(ending).catch_unwind().await;
         drop(drawing);
         #[cfg(feature = "notify")]
         if tells {
-            let name = A::command().get_name().to_owned();
-            Box::pin(crate::notify::task_ended(&context, &name, begun, &ended)).await;
+            let bug;
+            let ended = match &caught {
+                Ok(Ok(exit)) => Ok(*exit),
+                Ok(Err(failure)) => Err(failure),
+                Err(panic) => {
+                    bug = Failure::new(Class::Internal, panic_words(panic.as_ref()));
+                    Err(&bug)
+                }
+            };
+            let task = crate::notify::Task { program: A::command().get_name().to_owned(), about, begun };
+            Box::pin(crate::notify::task_ended(&context, &task, ended)).await;
         }
-        ended
+        caught.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     runtime.shutdown_timeout(STRAGGLERS);
     ended

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use backstay_backup_core::manifest::Sha256Hex;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -165,6 +166,18 @@ pub struct Notice {
     pub facts: BTreeMap<String, String>,
 }
 
+/// A name as headers and keys can carry it. What is left out of it, or cut off, stays in it as a digest: two names never
+/// become one, and the same name stays the same.
+fn name(text: &str) -> String {
+    let mut name: String = text.chars().filter(|c| c.is_ascii_graphic()).collect();
+    if name == text && name.len() <= MAX_ID {
+        return name;
+    }
+    let digest = hex::encode(&Sha256Hex::of(text.as_bytes()).0[..8]);
+    name.truncate(MAX_ID - digest.len() - 1);
+    format!("{name}~{digest}")
+}
+
 /// Who is on it, and since when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
@@ -192,8 +205,8 @@ impl Notice {
         title: &str,
     ) -> Self {
         Self {
-            id: id.chars().filter(|c| c.is_ascii_graphic()).take(MAX_ID).collect(),
-            thread: thread.chars().filter(|c| c.is_ascii_graphic()).take(MAX_ID).collect(),
+            id: name(id),
+            thread: name(thread),
             kind,
             severity,
             status: None,
@@ -264,5 +277,34 @@ impl Notice {
             who.by = change(&who.by);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(text: &str) -> String {
+        Notice::new(text, text, Kind::Report, Severity::P3, Timestamp::UNIX_EPOCH, "x").id
+    }
+
+    #[test]
+    fn names_that_are_cut_or_cleaned_stay_apart() {
+        let long = "x".repeat(300);
+        for (a, b) in [("Zürich", "Zrich"), ("a b", "ab"), (&*format!("{long}1"), &*format!("{long}2"))] {
+            assert_ne!(named(a), named(b));
+            assert_eq!(named(a), named(a));
+        }
+        assert_eq!(named("sent~nightly-1"), "sent~nightly-1");
+    }
+
+    proptest! {
+        #[test]
+        fn names_fit_into_headers(text in "(?s).{0,200}") {
+            let name = named(&text);
+            prop_assert!(name.len() <= MAX_ID && name.bytes().all(|byte| byte.is_ascii_graphic()), "{name:?}");
+        }
     }
 }

@@ -268,9 +268,9 @@ impl Notifier {
             }
         };
         let Known { events: mut all, over, .. } = known;
-        let (pending, _) = self.spool.load().await?;
-        let waiting = pending.into_iter().filter_map(|pending| pending.parcel.event);
-        let done = self.spool.done().await?.into_iter().filter_map(|(parcel, _)| parcel.event);
+        let (pending, _) = self.spool.parcels().await?;
+        let waiting = pending.into_values().filter_map(|parcel| parcel.event);
+        let done = self.spool.done_events().await?;
         for event in waiting.chain(done).filter(|event| !over.contains(&event.incident)) {
             all.entry(event.incident.clone()).or_default().push(event);
         }
@@ -326,7 +326,7 @@ impl Notifier {
         }
         let event = event.map(|event| self.cleaned_event(event));
         self.enqueue(&Parcel::new(notice, lanes, event)).await?;
-        self.deliver_now(&CancellationToken::new()).await
+        self.deliver_now(&CancellationToken::new(), self.setup.patience).await
     }
 
     /// Puts a parcel into the outbox; numbers are given out one process at a time, so that none is given twice.
@@ -400,6 +400,20 @@ impl Notifier {
         registry.channels.contains_key(name) || registry.unavailable.iter().any(|gone| gone.channel == name)
     }
 
+    /// Delivers what others left, for whoever has nothing to tell: what is due now, without waiting for anything.
+    ///
+    /// # Errors
+    /// As [`Notifier::tick`].
+    ///
+    /// # Cancel safety
+    /// As [`Notifier::tick`].
+    pub async fn deliver_what_waits(&self) -> Result<Report, NotifyError> {
+        match self.spool.newest().await? {
+            Some(_) => self.deliver_now(&CancellationToken::new(), Duration::ZERO).await,
+            None => Ok(Report::default()),
+        }
+    }
+
     /// One round: timers, deliveries, alarms, the heartbeat.
     ///
     /// # Errors
@@ -408,10 +422,10 @@ impl Notifier {
     /// # Cancel safety
     /// As killing the process: nothing is lost, one message per channel may be sent again.
     pub async fn tick(&self, cancel: &CancellationToken) -> Result<Report, NotifyError> {
-        let fired = self.fire_timers().await?;
-        let mut report = self.deliver_now(cancel).await?;
+        let (fired, timer) = self.fire_timers(usize::MAX).await?;
+        let mut report = self.deliver_now(cancel, self.setup.patience).await?;
         report.fired = fired;
-        report.next = Self::next(&report, self.next_timer().await?);
+        report.next = Self::next(&report, timer);
         self.spool.forget_old(self.now()).await?;
         self.beat(&report).await;
         Ok(report)

@@ -17,6 +17,7 @@
 //!
 //! What is done next is decided by pure functions: [`lane::next`] and [`schedule::after`].
 
+mod ends;
 pub mod lane;
 mod memory;
 mod record;
@@ -25,4 +26,4 @@ mod spool;
 
 pub use record::{Attempted, Parcel, Phase, Settled};
 pub use schedule::{Consequence, Outcome, Rules};
-pub use spool::{Finding, Pending, Spool, SpoolError};
+pub use spool::{Finding, Mark, Pending, Spool, SpoolError};

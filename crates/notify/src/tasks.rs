@@ -5,6 +5,7 @@
 //! reminders and the escalation of its severity apply, and its end is told with the time it lasted.
 
 use backstay_backup_core::config::NotifyOn;
+use backstay_backup_core::manifest::Sha256Hex;
 use jiff::Timestamp;
 
 use crate::incident::Objective;
@@ -20,6 +21,8 @@ pub struct Ended {
     pub program: String,
     /// The protected system.
     pub stanza: String,
+    /// What of it, where several tasks of one program look after it.
+    pub about: Option<String>,
     /// The host.
     pub host: String,
     /// Whether everything was done; a missed objective is done.
@@ -43,6 +46,7 @@ impl Ended {
         Self {
             program: program.to_owned(),
             stanza: stanza.to_owned(),
+            about: None,
             host: host.to_owned(),
             success: matches!(code, 0 | 6),
             missed: code == 6,
@@ -63,11 +67,17 @@ impl Ended {
     /// What its incidents are about.
     #[must_use]
     pub fn key(&self) -> String {
-        format!("task/{}/{}/{}", self.program, self.stanza, self.host)
+        let key = format!("task/{}/{}/{}", self.program, self.stanza, self.host);
+        match &self.about {
+            // Names of databases and folders may hold anything, and a key travels in headers.
+            Some(about) => format!("{key}/{}", hex::encode(&Sha256Hex::of(about.as_bytes()).0[..4])),
+            None => key,
+        }
     }
 
     fn source(&self) -> String {
-        format!("{} on {}, stanza {}", self.program, self.host, self.stanza)
+        let about = self.about.as_ref().map_or_else(String::new, |about| format!(", {about}"));
+        format!("{} on {}, stanza {}{about}", self.program, self.host, self.stanza)
     }
 }
 
@@ -90,7 +100,9 @@ pub async fn tell(notifier: &Notifier, on: &NotifyOn, ended: &Ended) -> Result<R
         opening.text = format!("{} (exit code {})", ended.words, ended.code);
         opening.key = Some(ended.key());
         opening.kind = Kind::TaskFailed;
-        return Ok(notifier.open_incident(&opening).await?.report);
+        let report = notifier.open_incident(&opening).await?.report;
+        // Said before: then what others could not say.
+        return if report == Report::default() { notifier.deliver_what_waits().await } else { Ok(report) };
     }
     let is_first = notifier.spool().is_first(&ended.key()).await?;
     let open =
@@ -120,7 +132,8 @@ pub async fn tell(notifier: &Notifier, on: &NotifyOn, ended: &Ended) -> Result<R
             }
             notifier.send(notice, &[]).await
         }
-        None => Ok(Report::default()),
+        // Nothing to tell: then what others could not.
+        None => notifier.deliver_what_waits().await,
     }
 }
 

@@ -244,6 +244,29 @@ async fn a_task_that_keeps_failing_is_told_once_and_its_recovery_with_its_length
 }
 
 #[tokio::test]
+async fn the_success_of_one_task_does_not_end_what_is_told_of_another() {
+    let (sink, state) = (sink(), tempfile::tempdir().unwrap());
+    let clock = ManualClock::at(at(0));
+    let notifier = notifier(state.path(), &clock, vec![("hook", webhook(&sink.url("/")))]);
+    let mut on = NotifyOn::default();
+    on.failure = Some("P2".to_owned());
+    let end = |about: &str, code| {
+        let mut ended = Ended::new("backup-database", "main", "db-1", at(0), code).words("no such table");
+        ended.about = Some(about.to_owned());
+        ended
+    };
+    tasks::tell(&notifier, &on, &end("shop", 5)).await.unwrap();
+    tasks::tell(&notifier, &on, &end("crm/ä\n", 5)).await.unwrap();
+    tasks::tell(&notifier, &on, &end("crm/ä\n", 0)).await.unwrap();
+    assert_eq!(kinds(&sink), ["task-failed", "task-failed", "task-succeeded"]);
+    let open = notifier.incidents(false).await.unwrap();
+    assert_eq!(open.len(), 1);
+    assert!(open[0].timeline[0].by.ends_with(", shop"), "{:?}", open[0].timeline);
+    tasks::tell(&notifier, &on, &end("shop", 0)).await.unwrap();
+    assert_eq!(notifier.incidents(false).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
 async fn no_word_of_an_incident_keeps_a_secret_wherever_it_was_put() {
     const SECRET: &str = "hunter2hunter2";
     let (sink, state) = (sink(), tempfile::tempdir().unwrap());

@@ -235,6 +235,34 @@ async fn a_channel_that_fails_for_minutes_is_doubled_by_its_fallback_once() {
 }
 
 #[tokio::test]
+async fn a_channel_that_is_there_again_gets_all_that_waited_for_it_soon_and_at_once() {
+    for (outage, soon) in [(60, 20), (3600, 540)] {
+        let (sink, state) =
+            (HttpSink::start(|_, _| Answer::status(500)).unwrap(), tempfile::tempdir().unwrap());
+        let clock = ManualClock::at(at(0));
+        let notifier = notifier(state.path(), &clock, vec![("hook", webhook(&sink.url("/")))]);
+        let ticks = async |seconds: i64| {
+            for _ in 0..seconds {
+                clock.advance(SignedDuration::from_secs(1));
+                let told = notifier.tick(&CancellationToken::new()).await.unwrap();
+                if !told.delivered.is_empty() {
+                    return told.delivered.len();
+                }
+            }
+            0
+        };
+        for number in 1..=4 {
+            notifier.send(report(number), &[]).await.unwrap();
+            ticks(outage / 4).await;
+        }
+        sink.answer(|_, _| Answer::ok(""));
+        // What failed a moment ago would wait for its own time.
+        clock.advance(SignedDuration::from_secs(6));
+        assert_eq!(ticks(soon).await, 4, "after {outage} s");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_repeated_once_where_nobody_can_tell_and_then_said_otherwise() {
     let (silent, other) =
         (HttpSink::start(|_, _| Answer::Close).unwrap(), HttpSink::start(|_, _| Answer::ok("")).unwrap());

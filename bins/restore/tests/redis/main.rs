@@ -7,12 +7,16 @@ mod archived;
 mod cluster;
 mod disk;
 mod kills;
+mod notices;
 #[path = "../../../../crates/redis-ops/tests/restore/recorder.rs"]
 mod recorder;
 mod scene;
 #[path = "../../../wal/tests/support/steps.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod steps;
+#[path = "../../../backup/tests/support/notices.rs"]
+#[allow(unreachable_pub)]
+mod told;
 mod versions;
 mod whole_way;
 #[path = "../../../../crates/redis-ops/tests/restore/workload.rs"]

@@ -8,6 +8,7 @@
 //! cannot be reached, hides nothing that another one knows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstay_backup_core::key::{Key, Prefix};
 use backstay_backup_core::manifest::{seal, unseal};
@@ -32,6 +33,8 @@ pub struct Journal {
     stores: Vec<SharedStore>,
     prefix: Prefix,
     unreachable: Option<String>,
+    /// Events of open incidents that were read before: they never change.
+    known: Arc<Mutex<BTreeMap<Key, Event>>>,
 }
 
 /// What the journal knows.
@@ -74,13 +77,14 @@ impl Journal {
     /// The journal below a prefix of these stores; at least one.
     #[must_use]
     pub fn new(stores: Vec<SharedStore>, prefix: Prefix) -> Self {
-        Self { stores, prefix, unreachable: None }
+        Self { stores, prefix, unreachable: None, known: Arc::default() }
     }
 
     /// A journal whose stores cannot be reached: everything fails for now, so events wait in the outbox.
     #[must_use]
     pub fn unreachable(problem: &str) -> Self {
-        Self { stores: Vec::new(), prefix: Prefix::root(), unreachable: Some(problem.to_owned()) }
+        let unreachable = Some(problem.to_owned());
+        Self { unreachable, ..Self::new(Vec::new(), Prefix::root()) }
     }
 
     fn reach(&self) -> Result<(), JournalError> {
@@ -135,7 +139,7 @@ impl Journal {
     }
 
     /// All events of the incidents that are not over; with `closed` those of the others too. Damaged events are
-    /// left out with a warning.
+    /// left out with a warning. Who asks again reads what is new since.
     ///
     /// # Errors
     /// No store could be read.
@@ -156,6 +160,7 @@ impl Journal {
             Some(source) if read == 0 => Err(JournalError::Store { op: "read", source }),
             _ => {
                 all.retain(|id, _| !over.contains(id));
+                self.known().retain(|_, event| all.contains_key(&event.incident));
                 let events =
                     all.into_iter().map(|(id, events)| (id, events.into_values().collect())).collect();
                 Ok(Known { events, over })
@@ -188,8 +193,16 @@ impl Journal {
                 if known.is_some_and(|events| events.contains_key(key.file_name())) {
                     continue;
                 }
-                match read::<Event>(store, &key).await? {
+                let known = self.known().get(&key).cloned();
+                let event = match known {
+                    Some(event) => Some(event),
+                    None => read::<Event>(store, &key).await?,
+                };
+                match event {
                     Some(event) if event.incident == id => {
+                        if !is_over {
+                            self.known().insert(key.clone(), event.clone());
+                        }
                         all.entry(id.clone()).or_default().insert(key.file_name().to_owned(), event);
                     }
                     _ => tracing::warn!(%key, "damaged event left out"),
@@ -225,6 +238,10 @@ impl Journal {
             Ok(Some(other)) => other.by == by || now.duration_since(other.at).abs() >= patience,
             _ => true,
         }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Key, Event>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn split(&self, key: &Key) -> Option<(IncidentId, String)> {

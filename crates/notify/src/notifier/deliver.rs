@@ -46,37 +46,28 @@ pub(super) struct Lane<'a> {
 
 impl Notifier {
     /// Delivers everything that is due, and closes what is finished.
-    pub(super) async fn deliver_now(&self, cancel: &CancellationToken) -> Result<Report, NotifyError> {
+    pub(super) async fn deliver_now(
+        &self,
+        cancel: &CancellationToken,
+        patience: Duration,
+    ) -> Result<Report, NotifyError> {
         let mut report = Report::default();
-        let (pending, findings) = self.spool.load().await?;
-        report.damaged =
-            findings.iter().map(|finding| format!("{}: {}", finding.object, finding.problem)).collect();
-        self.alarm_of_damage(&findings).await?;
-        let lanes: BTreeSet<String> =
-            pending.iter().flat_map(|pending| pending.parcel.channels.iter().cloned()).collect();
-        for round in 0..3 {
+        for _ in 0..3 {
             // What fails may have put new parcels, for other channels, into the outbox.
-            let lanes: BTreeSet<String> = match round {
-                0 => lanes.clone(),
-                _ => self
-                    .spool
-                    .load()
-                    .await?
-                    .0
-                    .into_iter()
-                    .flat_map(|pending| pending.parcel.channels)
-                    .collect(),
-            };
+            let (parcels, findings) = self.spool.parcels().await?;
+            report.damaged.extend(self.alarm_of_damage(&findings).await?);
+            let lanes: BTreeSet<String> = parcels.into_values().flat_map(|parcel| parcel.channels).collect();
             report.waiting.clear();
-            let ends = join_all(lanes.iter().map(|name| self.lane(name, cancel, self.setup.patience))).await;
-            let mut given_up = false;
+            let ends = join_all(lanes.iter().map(|name| self.lane(name, cancel, patience))).await;
+            let mut is_more = false;
             for end in ends {
-                let end = end?;
-                given_up |=
-                    !end.given_up.is_empty() || end.waiting.iter().any(|waiting| waiting.attempts > 0);
+                let end = end?.unwrap_or_default();
+                is_more |= !end.given_up.is_empty()
+                    || !end.damaged.is_empty()
+                    || end.waiting.iter().any(|waiting| waiting.attempts > 0);
                 report.add(end);
             }
-            if !given_up || cancel.is_cancelled() {
+            if !is_more || cancel.is_cancelled() {
                 break;
             }
         }
@@ -84,13 +75,13 @@ impl Notifier {
         Ok(report)
     }
 
-    /// One channel's work: everything that is due, under its lock.
+    /// One channel's work: everything that is due, under its lock. `None` when another process keeps that.
     pub(super) async fn lane(
         &self,
         name: &str,
         cancel: &CancellationToken,
         patience: Duration,
-    ) -> Result<Report, NotifyError> {
+    ) -> Result<Option<Report>, NotifyError> {
         let failed = |error: std::io::Error| {
             let what = self.locks.display().to_string();
             let source =
@@ -99,14 +90,15 @@ impl Notifier {
         };
         let Some(lock) = LaneLock::acquire(&self.locks, name, LOCK_PATIENCE).await.map_err(failed)? else {
             tracing::debug!(channel = name, "another process is at it");
-            return Ok(Report::default());
+            return Ok(None);
         };
         let mut lane = Lane { notifier: self, name, lock, report: Report::default(), patience };
         lane.work(cancel).await?;
-        Ok(lane.report)
+        Ok(Some(lane.report))
     }
 
-    pub(super) async fn alarm_of_damage(&self, findings: &[Finding]) -> Result<(), NotifyError> {
+    /// Says what is damaged, to people and in words for a report, and puts it aside.
+    pub(super) async fn alarm_of_damage(&self, findings: &[Finding]) -> Result<Vec<String>, NotifyError> {
         for finding in findings {
             let id = format!("damaged~{}", finding.object.replace('/', "-"));
             let mut notice =
@@ -122,14 +114,23 @@ impl Notifier {
             // Only now, so that whoever dies in between says it again.
             self.spool.put_aside(finding).await?;
         }
-        Ok(())
+        Ok(findings.iter().map(|finding| format!("{}: {}", finding.object, finding.problem)).collect())
     }
 }
 
 impl Lane<'_> {
     async fn work(&mut self, cancel: &CancellationToken) -> Result<(), NotifyError> {
         loop {
-            let (pending, _) = self.notifier.spool.load().await?;
+            let (pending, findings) = self.notifier.spool.load_lane(self.name).await?;
+            // Parcels are the business of whoever looks at all of them.
+            let states: Vec<Finding> =
+                findings.into_iter().filter(|finding| finding.object.starts_with("state/")).collect();
+            for damaged in self.notifier.alarm_of_damage(&states).await? {
+                if !self.report.damaged.contains(&damaged) {
+                    self.report.damaged.push(damaged);
+                }
+            }
+            let newest = pending.last().map(|pending| pending.seq);
             let mut mine: Vec<Pending> = pending
                 .into_iter()
                 .filter(|pending| pending.parcel.channels.iter().any(|name| name == self.name))
@@ -144,7 +145,8 @@ impl Lane<'_> {
             let mut worked = false;
             while let Some(again) = self.step(&mut mine, cancel).await? {
                 worked |= again;
-                if !again || cancel.is_cancelled() {
+                // Something new may be worse than all that was there before.
+                if !again || cancel.is_cancelled() || self.notifier.spool.newest().await? > newest {
                     break;
                 }
             }
@@ -374,8 +376,33 @@ impl Lane<'_> {
         } else if let Consequence::GivenUp { problem } = consequence {
             self.report.given_up.push(GivenUp { channel, notice, problem: clean(&problem) });
         }
+        let is_there = state.phase == Phase::Accepted;
         self.write(mine, seq, state).await?;
+        if is_there {
+            self.wake_others(mine).await?;
+        }
         Ok(Some(true))
+    }
+
+    /// The channel is there: what waits only because it was not is due now. What failed a moment ago is not, or a message
+    /// that a service cannot digest would be sent with every other one.
+    async fn wake_others(&self, mine: &mut [Pending]) -> Result<(), NotifyError> {
+        let now = self.notifier.now();
+        let rested = self.notifier.setup.rules.first_wait;
+        let sleeps = |state: &Attempted| {
+            state.phase == Phase::Waiting
+                && state.attempts > 0
+                && state.unknown == 0
+                && !state.is_limited
+                && state.not_before > now
+                && now.duration_since(state.written) >= rested
+        };
+        let states = mine.iter().map(|pending| (pending.seq, pending.state(self.name)));
+        for (seq, mut state) in states.filter(|(_, state)| sleeps(state)).collect::<Vec<_>>() {
+            (state.written, state.not_before) = (now, now);
+            self.write(mine, seq, state).await?;
+        }
+        Ok(())
     }
 }
 

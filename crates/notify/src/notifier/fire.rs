@@ -22,13 +22,21 @@ const SKEW: SignedDuration = SignedDuration::from_secs(2);
 const CLAIM: SignedDuration = SignedDuration::from_secs(120);
 
 impl Notifier {
-    /// Puts the notices of all timers that are due into the outbox; says which.
-    pub(super) async fn fire_timers(&self) -> Result<Vec<String>, NotifyError> {
+    /// Puts the notices of timers that are due into the outbox, so many at most; says which, and when the next one goes off.
+    pub(super) async fn fire_timers(
+        &self,
+        most: usize,
+    ) -> Result<(Vec<String>, Option<Timestamp>), NotifyError> {
         let now = self.now();
         let mut fired = Vec::new();
+        let mut next: Option<Timestamp> = None;
         for incident in self.timed(now).await? {
             let rule = self.setup.policy.rule(incident.severity);
+            next = next.into_iter().chain(policy::next_due(&incident, rule, now)).min();
             for due in policy::due(&incident, rule, now) {
+                if fired.len() >= most {
+                    return Ok((fired, Some(now)));
+                }
                 if !self.journal.claim(&incident.id, &due.name, &self.setup.identity, now, CLAIM).await {
                     continue;
                 }
@@ -39,7 +47,7 @@ impl Notifier {
                 }
             }
         }
-        Ok(fired)
+        Ok((fired, next))
     }
 
     /// The open incidents with their moments by the clock of this host. What is still to come by that clock was written
@@ -116,16 +124,6 @@ impl Notifier {
                 format!("No update for {silent}.{missed}{who}")
             }
         }
-    }
-
-    /// When the next timer goes off.
-    pub(super) async fn next_timer(&self) -> Result<Option<Timestamp>, NotifyError> {
-        let now = self.now();
-        let incidents = self.timed(now).await?;
-        let next = incidents.iter().filter_map(|incident| {
-            policy::next_due(incident, self.setup.policy.rule(incident.severity), now)
-        });
-        Ok(next.min())
     }
 
     /// Tells whoever watches us that a round was made, and whether it was a good one. Its failure is no failure of ours.

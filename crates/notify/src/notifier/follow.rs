@@ -2,9 +2,16 @@
 //!
 //! ```text
 //! once a second, and when something is due or ends
+//!   the names in the outbox: are they the same, and nothing is due? then that was all
 //!   timers ─▶ outbox ─▶ every channel that has something to do, and is not at it already, starts
 //!                       └── each under its own lock, at its own pace; one that hangs holds up itself alone
 //! ```
+//!
+//! Channels go on while timers are fired and the outbox is read: a channel that stood still meanwhile would keep its lock from
+//! whoever wants to tell something new.
+//!
+//! Every change of an incident on this host goes through the outbox, so whoever makes one changes those names. Everything
+//! is looked at once a minute all the same, and more often where other hosts can change something.
 //!
 //! Nothing is kept in memory that matters: whoever kills this loses what a killed attempt loses.
 
@@ -19,16 +26,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::{Report, Waiting};
 use super::{Notifier, NotifyError};
+use crate::outbox::Mark;
 
 /// How long a service sleeps at most before it looks for what other processes put into the outbox.
 const LOOK: SignedDuration = SignedDuration::from_secs(1);
-/// How often it asks a repository what other hosts did, between timers.
+/// How often it reads everything, for what somebody changed by hand.
+const LOOK_ALL: SignedDuration = SignedDuration::from_secs(60);
+/// The same where other hosts write to the repository of the incidents.
 const LOOK_FAR: SignedDuration = SignedDuration::from_secs(15);
+/// Timers that are fired before channels are started that have something to do by then.
+const MOST_TIMERS: usize = 20;
 /// How often the heartbeat is sent, and old things are forgotten.
 const BEAT: SignedDuration = SignedDuration::from_secs(60);
 
 /// A channel that runs, and what became of it.
-type Running<'a> = Pin<Box<dyn Future<Output = (String, Result<Report, NotifyError>)> + Send + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = (String, Result<Option<Report>, NotifyError>)> + Send + 'a>>;
 
 /// What a channel was left with.
 struct Rest {
@@ -38,12 +50,33 @@ struct Rest {
     seqs: BTreeSet<u64>,
     /// What waits there.
     waiting: Vec<Waiting>,
+    /// Another process keeps the channel.
+    is_kept: bool,
 }
 
 impl Rest {
+    /// Whether there may be something to do for these parcels.
+    fn is_over(&self, seqs: &BTreeSet<u64>, now: Timestamp) -> bool {
+        let age = now.duration_since(self.at);
+        let look = if self.is_kept { LOOK } else { LOOK_ALL };
+        // A clock that was set back says nothing of how long it was.
+        self.seqs != *seqs
+            || self.until().is_some_and(|until| until <= now)
+            || age >= look
+            || age.is_negative()
+    }
+
     fn until(&self) -> Option<Timestamp> {
         self.waiting.iter().filter_map(|waiting| waiting.until).min()
     }
+}
+
+/// What a look at everything found.
+struct Look {
+    fired: Vec<String>,
+    damaged: Vec<String>,
+    timer: Option<Timestamp>,
+    lanes: BTreeMap<String, BTreeSet<u64>>,
 }
 
 /// The service while it runs.
@@ -51,10 +84,15 @@ struct Service<'a> {
     notifier: &'a Notifier,
     cancel: &'a CancellationToken,
     running: FuturesUnordered<Running<'a>>,
+    /// Channels that ended while something else was done.
+    ended: Vec<(String, Result<Option<Report>, NotifyError>)>,
     /// Names of those that run, with the parcels that they were started for.
     busy: BTreeMap<String, BTreeSet<u64>>,
     rests: BTreeMap<String, Rest>,
-    looked: Option<Timestamp>,
+    /// When everything was read last, and what lay in the outbox then.
+    looked: Option<(Timestamp, Mark)>,
+    /// What lay there for each channel.
+    lanes: BTreeMap<String, BTreeSet<u64>>,
     timer: Option<Timestamp>,
     beaten: Option<Timestamp>,
     /// What happened since the last heartbeat.
@@ -82,9 +120,11 @@ impl Notifier {
             notifier: self,
             cancel,
             running: FuturesUnordered::new(),
+            ended: Vec::new(),
             busy: BTreeMap::new(),
             rests: BTreeMap::new(),
             looked: None,
+            lanes: BTreeMap::new(),
             timer: None,
             beaten: None,
             happened: Report::default(),
@@ -99,9 +139,12 @@ impl Notifier {
             }
         }
         // They know that they are to stop.
-        while let Some((_, ended)) = service.running.next().await {
+        while let Some(ended) = service.running.next().await {
+            service.ended.push(ended);
+        }
+        for (_, ended) in service.ended {
             let report = ended?;
-            if report.did_something() {
+            if let Some(report) = report.filter(Report::did_something) {
                 show(&report);
             }
         }
@@ -111,36 +154,39 @@ impl Notifier {
 }
 
 impl Service<'_> {
+    /// Does something while the channels go on: they hold their locks meanwhile, and other processes wait for those.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                Some(ended) = self.running.next() => self.ended.push(ended),
+            }
+        }
+    }
+
     /// Fires timers, and starts every channel that has something to do.
     async fn start_what_is_due(&mut self, is_news: bool) -> Result<Report, NotifyError> {
         let notifier = self.notifier;
         let now = notifier.now();
-        // A journal beside the outbox is read in every round. Elsewhere that costs requests: it is read when a timer is due,
-        // when something happened here, and often enough to hear of what other hosts did.
-        let rest = if notifier.setup.journal.is_some() { LOOK_FAR } else { SignedDuration::ZERO };
-        let is_due = self.timer.is_some_and(|at| at <= now);
         let mut report = Report::default();
-        if is_news || is_due || self.looked.is_none_or(|at| now.duration_since(at).abs() >= rest) {
-            report.fired = notifier.fire_timers().await?;
-            (self.looked, self.timer) = (Some(now), notifier.next_timer().await?);
+        // First what is there, then what it says: whatever changes in between is seen the next time.
+        let mark = self.beside(notifier.spool.mark()).await?;
+        let is_due = self.timer.is_some_and(|at| at <= now);
+        let rest = if notifier.setup.journal.is_some() { LOOK_FAR } else { LOOK_ALL };
+        let is_known = self.looked.as_ref().is_some_and(|(at, known)| {
+            let age = now.duration_since(*at);
+            *known == mark && age < rest && !age.is_negative()
+        });
+        if is_news || is_due || !is_known {
+            let look = self.beside(look(notifier)).await?;
+            (report.fired, report.damaged) = (look.fired, look.damaged);
+            (self.timer, self.lanes) = (look.timer, look.lanes);
+            self.rests.retain(|name, _| self.lanes.contains_key(name));
+            self.looked = Some((now, mark));
         }
-        let (pending, findings) = notifier.spool.load().await?;
-        report.damaged =
-            findings.iter().map(|finding| format!("{}: {}", finding.object, finding.problem)).collect();
-        notifier.alarm_of_damage(&findings).await?;
-        let mut lanes: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
-        for item in &pending {
-            for channel in &item.parcel.channels {
-                lanes.entry(channel.clone()).or_default().insert(item.seq);
-            }
-        }
-        self.rests.retain(|name, _| lanes.contains_key(name));
-        for (name, seqs) in lanes {
-            let wakes = self.rests.get(&name).is_none_or(|rest| {
-                rest.seqs != seqs
-                    || rest.until().is_some_and(|until| until <= now)
-                    || now.duration_since(rest.at).abs() >= LOOK
-            });
+        for (name, seqs) in self.lanes.clone() {
+            let wakes = self.rests.get(&name).is_none_or(|rest| rest.is_over(&seqs, now));
             if wakes && !self.busy.contains_key(&name) {
                 self.busy.insert(name.clone(), seqs);
                 let cancel = self.cancel;
@@ -160,28 +206,37 @@ impl Service<'_> {
         let due = due.filter_map(|(_, rest)| rest.until()).chain(self.timer).min();
         let wait = due.map_or(LOOK, |due| due.duration_since(self.notifier.now()).min(LOOK));
         let wait = Duration::try_from(wait.max(SignedDuration::from_millis(10))).unwrap_or_default();
-        let mut ended = tokio::select! {
-            Some(ended) = self.running.next() => Some(ended),
-            () = tokio::time::sleep(wait) => None,
-            () = self.cancel.cancelled() => None,
-        };
+        if self.ended.is_empty() {
+            tokio::select! {
+                Some(ended) = self.running.next() => self.ended.push(ended),
+                () = tokio::time::sleep(wait) => {}
+                () = self.cancel.cancelled() => {}
+            }
+        }
+        while let Some(ended) = self.running.next().now_or_never().flatten() {
+            self.ended.push(ended);
+        }
         let mut any = false;
-        while let Some((name, lane)) = ended {
-            let lane = lane?;
+        for (name, lane) in std::mem::take(&mut self.ended) {
+            let (lane, is_kept) = match lane? {
+                Some(lane) => (lane, false),
+                None => (Report::default(), true),
+            };
             let seqs = self.busy.remove(&name).unwrap_or_default();
             if name != HEART {
-                let rest = Rest { at: self.notifier.now(), seqs, waiting: lane.waiting.clone() };
+                let (at, waiting) = (self.notifier.now(), lane.waiting.clone());
+                let rest = Rest { at, seqs, waiting, is_kept };
                 self.rests.insert(name, rest);
                 any = true;
             }
             report.add(lane);
-            ended = self.running.next().now_or_never().flatten();
         }
         self.happened.delivered.extend(report.delivered.iter().cloned());
         self.happened.given_up.extend(report.given_up.iter().cloned());
         self.happened.damaged.extend(report.damaged.iter().cloned());
         if any {
-            self.notifier.spool.close_settled(self.notifier.now()).await?;
+            let notifier = self.notifier;
+            self.beside(notifier.spool.close_settled(notifier.now())).await?;
         }
         report.waiting = self.rests.values().flat_map(|rest| rest.waiting.clone()).collect();
         report.next = Notifier::next(report, self.timer);
@@ -195,18 +250,33 @@ impl Service<'_> {
             return Ok(());
         }
         self.beaten = Some(now);
-        self.notifier.spool.forget_old(now).await?;
+        let notifier = self.notifier;
+        self.beside(notifier.spool.forget_old(now)).await?;
         let mut report = std::mem::take(&mut self.happened);
         report.waiting = self.rests.values().flat_map(|rest| rest.waiting.clone()).collect();
         self.busy.insert(HEART.to_owned(), BTreeSet::new());
-        let (notifier, cancel) = (self.notifier, self.cancel);
+        let cancel = self.cancel;
         self.running.push(Box::pin(async move {
             tokio::select! {
                 () = notifier.beat(&report) => {}
                 () = cancel.cancelled() => {}
             }
-            (HEART.to_owned(), Ok(Report::default()))
+            (HEART.to_owned(), Ok(None))
         }));
         Ok(())
     }
+}
+
+/// Reads everything: fires timers that are due, and finds out which channels have something to do.
+async fn look(notifier: &Notifier) -> Result<Look, NotifyError> {
+    let (fired, timer) = notifier.fire_timers(MOST_TIMERS).await?;
+    let (parcels, findings) = notifier.spool.parcels().await?;
+    let damaged = notifier.alarm_of_damage(&findings).await?;
+    let mut lanes: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for (seq, parcel) in parcels {
+        for channel in parcel.channels {
+            lanes.entry(channel).or_default().insert(seq);
+        }
+    }
+    Ok(Look { fired, damaged, timer, lanes })
 }

@@ -1,7 +1,7 @@
 //! What one channel does next: pure, over everything that waits for it.
 //!
 //! Notices of one thread go in the order they were written; threads do not wait for each other, and the worst severity
-//! goes first. A channel that asked to be left alone is left alone by all threads. What is late is merged: a run of
+//! goes first, what is new before what repeats. A channel that asked to be left alone is left alone by all threads. What is late is merged: a run of
 //! updates becomes one message, and a reminder that something newer has overtaken is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +89,9 @@ pub fn next(items: &[Item], now: Timestamp, rules: &Rules) -> Next {
     let heads = threads.values().filter_map(|waiting| waiting.first().map(|head| (*head, waiting)));
     let due = |head: &Item| pause.unwrap_or(now).max(head.state.due());
     let ready = heads.clone().filter(|(head, _)| due(head) <= now);
-    if let Some((head, waiting)) = ready.min_by_key(|(head, _)| (head.severity, head.seq)) {
+    // What is new goes before what was said already: hundreds of reminders must not hold up the next incident.
+    let order = |head: &Item| (head.severity, head.kind.is_passing(), head.seq);
+    if let Some((head, waiting)) = ready.min_by_key(|(head, _)| order(head)) {
         return Next::Send { seq: head.seq, group: group(head, waiting, now, rules) };
     }
     match heads.map(|(head, _)| due(head)).min() {
@@ -176,6 +178,21 @@ mod tests {
             Next::Send { seq: 2, group: vec![] },
             "only that thread waits"
         );
+    }
+
+    #[test]
+    fn a_new_incident_goes_before_the_reminders_of_all_others() {
+        let mut items: Vec<Item> = (1..300)
+            .map(|seq| {
+                let kind = if seq % 2 == 0 { Kind::Reminder } else { Kind::Escalation };
+                item(seq, &format!("old {seq}"), kind, Severity::P0, 0)
+            })
+            .collect();
+        items.push(item(300, "new", Kind::Opened, Severity::P0, 5));
+        assert_eq!(next(&items, at(10), &Rules::default()), Next::Send { seq: 300, group: vec![] });
+        items.push(item(301, "mild", Kind::Opened, Severity::P1, 5));
+        items[299].state.phase = Phase::Accepted;
+        assert_eq!(next(&items, at(10), &Rules::default()), Next::Send { seq: 1, group: vec![] });
     }
 
     #[test]

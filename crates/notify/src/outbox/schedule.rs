@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | accepted | the channel has it | done |
 //! | limited | it does not, and wants to be left alone | not before it said; the whole channel waits |
-//! | later | it does not | again, twice as long each time, at most a quarter of an hour apart |
+//! | later | it does not | again, twice as long each time, at most an eighth of the time that it failed so far, or a quarter of an hour |
 //! | unknown | it may | again; a channel that cannot tell repetitions apart gets one repetition, then the fallback |
 //! | refused | it never will | given up, and said through another channel |
 //!
@@ -150,6 +150,13 @@ pub fn after(
         _ => state.attempts,
     };
     let wait = backoff(tries, rules, at.chance);
+    let wait = match outcome {
+        // Who was out for a minute is asked within seconds after it is back, who was out for a day within minutes.
+        Outcome::Later { .. } => {
+            wait.min((now.duration_since(failing_since) / 8).max(rules.first_wait.saturating_mul(3)))
+        }
+        _ => wait,
+    };
     let wait = match outcome {
         Outcome::Limited { retry_after: Some(asked), .. } => {
             state.is_limited = true;

@@ -9,20 +9,18 @@ use backstay_backup_core::manifest::{Sha256Hex, seal, unseal};
 use backstay_backup_core::store::{Attributes, ETag, ObjectStore, PutMode, SharedStore, StoreError};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use super::record::{Attempted, FORMAT, Parcel, Phase, Settled};
+use super::record::{Attempted, Parcel};
+use crate::incident::Event;
 
 /// Largest record that is read, in bytes.
 const MAX_RECORD: u64 = 4 << 20;
+/// How often everything is read anew, because somebody closes a parcel meanwhile.
+const RACES: u32 = 20;
 /// How many writers may want the same number at once.
 const SAME_NUMBER: u64 = 1000;
-/// How long ends are kept.
-const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// How many ends are kept at least, whatever their age.
-const KEPT_AT_LEAST: usize = 100;
 
 /// Why the outbox did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +106,15 @@ pub struct Spool {
     pub(super) store: SharedStore,
     /// Parcels that were read before: they never change, and a service reads them once a second.
     known: Arc<Mutex<BTreeMap<Key, Parcel>>>,
+    /// States that were read before and are settled, which no longer change either.
+    settled: Arc<Mutex<BTreeMap<Key, Attempted>>>,
+    /// The events of ends that were read before.
+    ends: Arc<Mutex<BTreeMap<Key, Option<Event>>>>,
 }
+
+/// What lies in the outbox, by its names: whoever puts a parcel in or closes one changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark(Sha256Hex);
 
 pub(super) fn mark(id: &str) -> String {
     hex::encode(&Sha256Hex::of(id.as_bytes()).0[..8])
@@ -126,7 +132,7 @@ impl Spool {
     /// The outbox in a store, which must be a local one for its promises to hold.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, known: Arc::default() }
+        Self { store, known: Arc::default(), settled: Arc::default(), ends: Arc::default() }
     }
 
     /// Where it is.
@@ -148,15 +154,16 @@ impl Spool {
     /// # Cancel safety
     /// A dropped call leaves the parcel whole or absent.
     pub async fn enqueue(&self, parcel: &Parcel) -> Result<Option<u64>, SpoolError> {
-        let (pending, _) = self.load().await?;
-        if pending.iter().any(|known| known.parcel.id() == parcel.id()) {
+        // Others wait for their number meanwhile: how far the channels are is not read here.
+        let (pending, _) = self.parcels().await?;
+        if pending.values().any(|known| known.id() == parcel.id()) {
             return Ok(None);
         }
         let (done, highest) = self.done_marks().await?;
         if done.contains(&mark(&parcel.id())) {
             return Ok(None);
         }
-        let first = 1 + pending.last().map_or(0, |last| last.seq).max(highest);
+        let first = 1 + pending.keys().last().copied().unwrap_or(0).max(highest);
         let body =
             Bytes::from(seal(parcel).map_err(|error| SpoolError::Internal { what: error.to_string() })?);
         for seq in first..first + SAME_NUMBER {
@@ -204,18 +211,53 @@ impl Spool {
         listing.try_collect().await.map_err(self.failed("list"))
     }
 
-    async fn done_marks(&self) -> Result<(BTreeSet<String>, u64), SpoolError> {
-        let (mut marks, mut highest) = (BTreeSet::new(), 0);
-        for key in self.keys("done").await? {
-            let Some((seq, mark)) =
-                key.file_name().strip_suffix(".json").and_then(|name| name.split_once('-'))
-            else {
-                continue;
-            };
-            highest = highest.max(seq.parse().unwrap_or(0));
-            marks.insert(mark.to_owned());
+    /// A mark of what lies here, for whoever wants to know whether anything was put in or closed since the last look. It
+    /// costs two listings; what channels wrote about single parcels is not part of it.
+    ///
+    /// # Errors
+    /// The disk would not.
+    pub async fn mark(&self) -> Result<Mark, SpoolError> {
+        let mut names = String::new();
+        for folder in ["pending", "done"] {
+            for key in self.keys(folder).await? {
+                names.push_str(key.as_str());
+                names.push('\n');
+            }
         }
-        Ok((marks, highest))
+        Ok(Mark(Sha256Hex::of(names.as_bytes())))
+    }
+
+    /// The highest number of a parcel that is not closed.
+    ///
+    /// # Errors
+    /// The disk would not.
+    pub(crate) async fn newest(&self) -> Result<Option<u64>, SpoolError> {
+        let keys = self.keys("pending").await?;
+        Ok(keys.iter().filter_map(|key| key.file_name().strip_suffix(".json")?.parse().ok()).max())
+    }
+
+    /// The parcels that are not closed, by number, and what is damaged; without how far the channels are.
+    ///
+    /// # Errors
+    /// The disk would not.
+    pub(crate) async fn parcels(&self) -> Result<(BTreeMap<u64, Parcel>, Vec<Finding>), SpoolError> {
+        let (mut all, mut findings) = (BTreeMap::new(), Vec::new());
+        let keys = self.keys("pending").await?;
+        self.forget_all_but(&keys);
+        for key in keys {
+            let seq = key.file_name().strip_suffix(".json").and_then(|seq| seq.parse().ok());
+            let problem = match (seq, self.parcel(&key).await?) {
+                (_, None) => continue,
+                (Some(seq), Some(Ok(parcel))) => {
+                    all.insert(seq, parcel);
+                    continue;
+                }
+                (None, Some(Ok(_))) => "its name is no number".to_owned(),
+                (_, Some(Err(problem))) => problem,
+            };
+            findings.push(Finding { object: key.to_string(), problem });
+        }
+        Ok((all, findings))
     }
 
     /// Everything that is not delivered everywhere, in order, and what is damaged. Damaged parcels stay where
@@ -224,44 +266,64 @@ impl Spool {
     /// # Errors
     /// The disk would not.
     pub async fn load(&self) -> Result<(Vec<Pending>, Vec<Finding>), SpoolError> {
-        let (mut all, mut findings) = (Vec::new(), Vec::new());
+        self.load_of(None).await
+    }
+
+    /// As [`Spool::load`], with the states of one channel alone.
+    pub(crate) async fn load_lane(&self, channel: &str) -> Result<(Vec<Pending>, Vec<Finding>), SpoolError> {
+        self.load_of(Some(&format!("{channel}.json"))).await
+    }
+
+    async fn load_of(&self, name: Option<&str>) -> Result<(Vec<Pending>, Vec<Finding>), SpoolError> {
+        let mut again = 0;
+        loop {
+            let (pending, findings, is_whole) = self.snapshot(name).await?;
+            again += 1;
+            if is_whole || again >= RACES {
+                return Ok((pending, findings));
+            }
+        }
+    }
+
+    /// What is there, and whether nobody closed any of it meanwhile. Who closes removes a parcel before its states, and the
+    /// parcels of a group before the one that leads it: a state that is gone may have been the one that says that others
+    /// were told.
+    async fn snapshot(&self, name: Option<&str>) -> Result<(Vec<Pending>, Vec<Finding>, bool), SpoolError> {
         let mut states: BTreeMap<u64, Vec<Key>> = BTreeMap::new();
-        for key in self.keys("state").await? {
+        let keys: BTreeSet<Key> = self.keys("state").await?.into_iter().collect();
+        self.settled().retain(|key, _| keys.contains(key));
+        for key in keys.into_iter().filter(|key| name.is_none_or(|name| key.file_name() == name)) {
             let seq = key.as_str().split('/').nth(1).and_then(|seq| seq.parse().ok());
             if let Some(seq) = seq {
                 states.entry(seq).or_default().push(key);
             }
         }
-        let keys = self.keys("pending").await?;
-        self.forget_all_but(&keys);
-        for key in keys {
-            let seq = key.file_name().strip_suffix(".json").and_then(|seq| seq.parse().ok());
-            let problem = match (seq, self.parcel(&key).await?) {
-                (_, None) => continue,
-                (Some(seq), Some(Ok(parcel))) => {
-                    let mut pending = Pending { seq, parcel, states: BTreeMap::new() };
-                    let mut is_whole = true;
-                    for key in states.remove(&seq).unwrap_or_default() {
-                        is_whole &= self.load_state(&key, &mut pending, &mut findings).await?;
-                    }
-                    // A state that was there a moment ago: somebody is just closing this parcel.
-                    if !is_whole {
-                        continue;
-                    }
-                    all.push(pending);
-                    continue;
-                }
-                (None, Some(Ok(_))) => "its name is no number".to_owned(),
-                (_, Some(Err(problem))) => problem,
-            };
-            findings.push(Finding { object: key.to_string(), problem });
+        let (parcels, mut findings) = self.parcels().await?;
+        let (mut all, mut is_all) = (Vec::new(), true);
+        for (seq, parcel) in parcels {
+            let mut pending = Pending { seq, parcel, states: BTreeMap::new() };
+            let mut is_whole = true;
+            for key in states.remove(&seq).unwrap_or_default() {
+                is_whole &= self.load_state(&key, &mut pending, &mut findings).await?;
+            }
+            is_all &= is_whole;
+            if is_whole {
+                all.push(pending);
+            }
         }
-        all.sort_by_key(|pending| pending.seq);
-        Ok((all, findings))
+        Ok((all, findings, is_all))
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<Key, Parcel>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn ends(&self) -> MutexGuard<'_, BTreeMap<Key, Option<Event>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settled(&self) -> MutexGuard<'_, BTreeMap<Key, Attempted>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget_all_but(&self, keys: &[Key]) {
@@ -292,9 +354,19 @@ impl Spool {
         findings: &mut Vec<Finding>,
     ) -> Result<bool, SpoolError> {
         let Some(channel) = key.file_name().strip_suffix(".json").map(str::to_owned) else { return Ok(true) };
+        let known = self.settled().get(key).cloned();
+        if let Some(state) = known {
+            pending.states.insert(channel, state);
+            return Ok(true);
+        }
         let state = match self.read::<Attempted>(key).await? {
             None => return Ok(false),
-            Some(Ok((state, _))) => state,
+            Some(Ok((state, _))) => {
+                if state.phase.is_settled() {
+                    self.settled().insert(key.clone(), state.clone());
+                }
+                state
+            }
             Some(Err(problem)) => {
                 findings.push(Finding { object: key.to_string(), problem });
                 Attempted { unknown: 1, attempts: 1, ..pending.state(&channel) }
@@ -328,7 +400,7 @@ impl Spool {
         self.store.delete(from).await.map_err(self.failed("clear"))
     }
 
-    /// Writes how far a channel is. The caller holds the channel's lock.
+    /// Writes how far a channel is. The caller holds the channel's lock, and writes no other state over a settled one.
     ///
     /// # Errors
     /// The disk would not; what was written before stands.
@@ -346,130 +418,5 @@ impl Spool {
         };
         let mode = tag.map_or(PutMode::Create, PutMode::Replace);
         self.put(&key, body, mode).await.map(|_| ()).map_err(self.failed("write to"))
-    }
-
-    /// Closes every parcel that is settled in all its channels; says which.
-    ///
-    /// # Errors
-    /// The disk would not; closing again is harmless.
-    pub async fn close_settled(&self, now: Timestamp) -> Result<Vec<(Parcel, Settled)>, SpoolError> {
-        let (pending, _) = self.load().await?;
-        let mut told: BTreeMap<(String, u64), Phase> = BTreeMap::new();
-        for item in &pending {
-            for (channel, state) in item.states.iter().filter(|(_, state)| state.phase.is_settled()) {
-                told.extend(state.group.iter().map(|seq| ((channel.clone(), *seq), state.phase)));
-            }
-        }
-        let mut closed = Vec::new();
-        for item in pending {
-            let ends = item.parcel.channels.iter().map(|channel| {
-                let state = item.states.get(channel);
-                let own = state
-                    .map(|state| (state.phase, state.problem.clone()))
-                    .filter(|(phase, _)| phase.is_settled());
-                let by_another = || Some((*told.get(&(channel.clone(), item.seq))?, None));
-                own.or_else(by_another).map(|(phase, problem)| (channel.clone(), phase, problem))
-            });
-            let Some(ends) = ends.collect::<Option<Vec<_>>>() else { continue };
-            let settled = Settled { format: FORMAT, at: now, seq: item.seq, ends };
-            // A leader stays until its group is closed: it is what says that the others were told.
-            let leads = item.states.values().any(|state| !state.group.is_empty());
-            if leads && !self.group_is_closed(&item).await? {
-                closed.push((item, settled, true));
-            } else {
-                closed.push((item, settled, false));
-            }
-        }
-        // Members first, their leaders last.
-        closed.sort_by_key(|(item, _, leads)| (*leads, item.seq));
-        let mut ends = Vec::new();
-        for (item, settled, _) in closed {
-            self.close(&item, &settled).await?;
-            ends.push((item.parcel, settled));
-        }
-        Ok(ends)
-    }
-
-    async fn group_is_closed(&self, item: &Pending) -> Result<bool, SpoolError> {
-        for seq in item.states.values().flat_map(|state| &state.group) {
-            match self.store.head(&key(&format!("pending/{seq:012}.json"))?).await {
-                Err(error) if error.is_absent() => {}
-                Err(error) => return Err(self.failed("read")(error)),
-                Ok(_) => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
-    async fn close(&self, item: &Pending, settled: &Settled) -> Result<(), SpoolError> {
-        #[derive(Serialize)]
-        struct Done<'a> {
-            format: u32,
-            settled: &'a Settled,
-            parcel: &'a Parcel,
-        }
-        let done = Done { format: FORMAT, settled, parcel: &item.parcel };
-        let body =
-            Bytes::from(seal(&done).map_err(|error| SpoolError::Internal { what: error.to_string() })?);
-        let name = key(&format!("done/{:012}-{}.json", item.seq, mark(&item.parcel.id())))?;
-        match self.put(&name, body, PutMode::Create).await {
-            Ok(_) | Err(StoreError::AlreadyExists { .. }) => {}
-            Err(error) => return Err(self.failed("write to")(error)),
-        }
-        // The parcel first: one without its states would be taken for one that nobody has tried.
-        let pending = key(&format!("pending/{:012}.json", item.seq))?;
-        self.store.delete(&pending).await.map_err(self.failed("clear"))?;
-        for channel in item.states.keys() {
-            let state = key(&format!("state/{:012}/{channel}.json", item.seq))?;
-            self.store.delete(&state).await.map_err(self.failed("clear"))?;
-        }
-        Ok(())
-    }
-
-    /// The ends that are still kept, oldest first.
-    ///
-    /// # Errors
-    /// The disk would not.
-    pub async fn done(&self) -> Result<Vec<(Parcel, Settled)>, SpoolError> {
-        #[derive(serde::Deserialize)]
-        struct Done {
-            settled: Settled,
-            parcel: Parcel,
-        }
-        let mut all = Vec::new();
-        for key in self.keys("done").await? {
-            if let Some(Ok((done, _))) = self.read::<Done>(&key).await? {
-                all.push((done.parcel, done.settled));
-            }
-        }
-        Ok(all)
-    }
-
-    /// Forgets old ends, and states that a killed process left of parcels that are closed.
-    ///
-    /// # Errors
-    /// The disk would not.
-    pub async fn forget_old(&self, now: Timestamp) -> Result<(), SpoolError> {
-        let states = self.keys("state").await?;
-        let pending: BTreeSet<String> = self
-            .keys("pending")
-            .await?
-            .iter()
-            .map(|key| key.file_name().trim_end_matches(".json").to_owned())
-            .collect();
-        for state in states {
-            if state.as_str().split('/').nth(1).is_some_and(|seq| !pending.contains(seq)) {
-                self.store.delete(&state).await.map_err(self.failed("clear"))?;
-            }
-        }
-        let listing = self.store.list(&prefix("done"));
-        let all: Vec<_> = listing.try_collect().await.map_err(self.failed("list"))?;
-        let surplus = all.len().saturating_sub(KEPT_AT_LEAST);
-        for meta in &all[..surplus] {
-            if now.duration_since(meta.modified) > KEPT {
-                self.store.delete(&meta.key).await.map_err(self.failed("clear"))?;
-            }
-        }
-        Ok(())
     }
 }
