@@ -31,7 +31,7 @@ const DENIED: [(&str, &[&str]); 12] = [
         "key-store",
         &["*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.keytab", "wallet.dat", "secring.gpg"],
     ),
-    ("gnupg-private-keys", &["private-keys-v1.d/*", "*.gnupg/secring*"]),
+    ("gnupg-private-keys", &["**/private-keys-v1.d/*", "**/.gnupg/secring*"]),
     (
         "cloud-credentials",
         &[

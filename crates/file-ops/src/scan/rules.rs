@@ -30,7 +30,7 @@ static RULES: [(&str, &str, Doubt); 36] = [
     ),
     ("putty-private-key", r"PuTTY-User-Key-File-[0-9]+:", Sure),
     ("age-secret-key", r"AGE-SECRET-KEY-1[0-9A-Z]{58}", Sure),
-    ("wireguard-private-key", r"(?im)^\s*(?:PrivateKey|PresharedKey)\s*=\s*[A-Za-z0-9+/]{43}=", Sure),
+    ("wireguard-private-key", r"(?im)^[ \t]*(?:PrivateKey|PresharedKey)\s*=\s*[A-Za-z0-9+/]{43}=", Sure),
     ("aws-access-key-id", r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b", Placeholder),
     (
         "aws-secret-access-key",
@@ -175,6 +175,17 @@ impl Rules {
         tried.for_each(|number| self.try_rule(number, bytes, 0, &mut found));
         found.sort_unstable();
         found
+    }
+
+    /// The rows of the table that find something.
+    #[cfg(test)]
+    pub(super) fn rows(&self, bytes: &[u8]) -> Vec<usize> {
+        let finds = |number: &usize| {
+            let mut found = Vec::new();
+            self.try_rule(*number, bytes, 0, &mut found);
+            !found.is_empty()
+        };
+        (0..RULES.len()).filter(finds).collect()
     }
 
     #[cfg(test)]

@@ -16,6 +16,8 @@ fn a_secret_is_told_by_line_and_rule_and_never_itself() {
     let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
     let content = format!("# settings\n\ntoken_of_ci = {token}\n");
     assert_eq!(found("etc/ci.conf", &content), ["/etc/ci.conf:3 (github-token)"]);
+    let content = format!("[Interface]\n\n\nPrivateKey = {}=\n", "a1B2c3D4e5F6".repeat(4).split_at(43).0);
+    assert_eq!(found("etc/wg0.conf", &content), ["/etc/wg0.conf:4 (wireguard-private-key)"]);
 }
 
 #[test]
@@ -24,6 +26,8 @@ fn names_alone_say_enough_except_where_the_content_is_public() {
     assert_eq!(found("srv/app/.env.example", "MODE=\n"), [] as [&str; 0]);
     assert_eq!(found("etc/ssl/a.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n"), [] as [&str; 0]);
     assert_eq!(found("etc/ssl/a.pem", "MIIB"), ["/etc/ssl/a.pem (key-file)"]);
+    let both = "-----BEGIN CERTIFICATE-----\nMIIB\n-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIE\n";
+    assert_eq!(found("etc/ssl/a.pem", both), ["/etc/ssl/a.pem (key-file)"]);
     assert_eq!(found("root/.ssh/id_ed25519.pub", "ssh-ed25519 AAAA root"), [] as [&str; 0]);
 }
 
@@ -84,6 +88,158 @@ fn allowed_paths_are_not_looked_at() {
 fn every_rule_has_its_words() {
     let (rules, worded): (BTreeSet<_>, BTreeSet<_>) = (Rules::names().collect(), Keywords::rules().collect());
     assert_eq!(rules, worded);
+}
+
+/// What each row of the table of rules is for. Put together here, so that nobody takes this file for a leak.
+fn examples() -> Vec<(&'static str, String)> {
+    const MIXED: &str =
+        "q8Zr4Tn6Yb2Wx5Vc9Kd3Hf7Gj1Ls0Mp4Aq8Ze6RtUv2Xy5Bw9Nc3Dk7Fh1Gm4Js6Lp8Qa0Sz2Wx4Ed6Cr8Ft0Gy";
+    const UPPER: &str = "Q3ZJTOPLWKEY2357HGFDSA4NBVCXZ6LKQJHG2FDSAPOIUYTREW7MNBVCXZ";
+    const HEX: &str = "3b65d8fa09ce47b1a2f4086c9d7e5b3120fc84e6d9b7a5031f6e2c8d4b0a9753";
+    let mixed = |prefix: &str, length: usize| format!("{prefix}{}", &MIXED[..length]);
+    let hex = |prefix: &str, length: usize| format!("{prefix}{}", &HEX[..length]);
+    vec![
+        ("private-key", mixed("-----BEGIN RSA PRIVATE KEY-----\n", 40)),
+        ("putty-private-key", "PuTTY-User-Key-File-2: ssh-rsa".to_owned()),
+        ("age-secret-key", format!("AGE-SECRET-KEY-1{UPPER}")),
+        ("wireguard-private-key", mixed("PrivateKey = ", 43) + "="),
+        ("aws-access-key-id", format!("AKIA{}", &UPPER[..16])),
+        ("aws-secret-access-key", mixed("aws_secret_access_key = ", 40)),
+        ("github-token", mixed("ghp_", 36)),
+        ("github-token", mixed("github_pat_", 22)),
+        ("gitlab-token", mixed("glpat-", 20)),
+        ("slack-token", mixed("xoxb-1234567-", 12)),
+        ("slack-webhook", mixed("hooks.slack.com/services/T12345678/B12345678/", 24)),
+        ("stripe-key", mixed("sk_live_", 24)),
+        ("google-api-key", mixed("AIza", 35)),
+        ("google-oauth-secret", mixed("GOCSPX-", 28)),
+        ("sendgrid-key", mixed("SG.", 22) + &mixed(".", 43)),
+        ("mailgun-key", hex("key-", 32)),
+        ("mailchimp-key", hex("", 32) + "-us1"),
+        ("twilio-key", hex("SK", 32)),
+        ("npm-token", mixed("npm_", 36)),
+        ("npm-token", mixed("//registry.example/:_authToken = ", 20)),
+        ("pypi-token", mixed("pypi-AgEIcHlwaS5vcmc", 50)),
+        ("digitalocean-token", hex("dop_v1_", 64)),
+        ("vault-token", mixed("hvs.", 24)),
+        ("shopify-token", hex("shpat_", 32)),
+        ("telegram-bot-token", mixed("123456789:AA", 33)),
+        ("discord-webhook", mixed("discord.com/api/webhooks/1234567890123456/", 60)),
+        ("model-api-key", mixed("sk-proj-", 32)),
+        ("azure-account-key", mixed("AccountKey=", 86) + "=="),
+        ("json-web-token", mixed("eyJ", 10) + &mixed(".eyJ", 10) + &mixed(".", 10)),
+        ("docker-auth", mixed("\"auth\": \"", 20) + "\""),
+        ("password-hash", mixed("root:$6$saltsalt$", 40)),
+        ("authorization-header", mixed("Authorization: Bearer ", 20)),
+        ("password-in-address", "postgres://app:k7!mQx92wp@db/app".to_owned()),
+        ("password", "db_password = k7!mQx92wp".to_owned()),
+        ("secret", mixed("signing_key: ", 24)),
+        ("client-secret", mixed("client_secret: ", 14)),
+    ]
+}
+
+#[test]
+fn every_rule_finds_what_it_is_for() {
+    let examples = examples();
+    let rules: Vec<_> = examples.iter().map(|(rule, _)| *rule).collect();
+    assert_eq!(rules, Rules::names().collect::<Vec<_>>());
+    for (row, (rule, example)) in examples.iter().enumerate() {
+        assert!(RULES.rows(example.as_bytes()).contains(&row), "{rule}: {example}");
+        let found = RULES.find(example.as_bytes(), true);
+        assert!(found.iter().any(|(_, name)| name == rule), "{rule}: {found:?}");
+    }
+}
+
+#[test]
+fn every_name_that_means_a_secret_is_known() {
+    for (rule, paths) in [
+        ("environment-file", &["srv/.env", "srv/.env.production", "srv/shop.env", "home/a/.envrc"][..]),
+        ("key-file", &["etc/a.pem", "etc/a.key", "a.ppk", "a.agekey", "a.pkcs8", "a.pk8"]),
+        (
+            "ssh-private-key",
+            &[
+                "root/.ssh/id_rsa",
+                "id_dsa",
+                "id_ecdsa",
+                "id_ed25519",
+                "id_ecdsa_sk",
+                "id_ed25519_sk",
+                "etc/ssh/ssh_host_rsa_key",
+            ],
+        ),
+        (
+            "key-store",
+            &[
+                "a.p12",
+                "a.pfx",
+                "a.jks",
+                "a.keystore",
+                "a.kdbx",
+                "etc/krb5.keytab",
+                "wallet.dat",
+                "secring.gpg",
+            ],
+        ),
+        ("gnupg-private-keys", &["root/.gnupg/private-keys-v1.d/A.x", "root/.gnupg/secring.old"]),
+        (
+            "cloud-credentials",
+            &[
+                "root/.aws/credentials",
+                "root/.aws/sso/cache/a.json",
+                "root/.azure/accessTokens.json",
+                "root/.azure/msal_token_cache.bin",
+                "root/.config/gcloud/credentials.db",
+                "root/.config/gcloud/application_default_credentials.json",
+                "root/.terraform.d/credentials.tfrc.json",
+                "root/.boto",
+                "root/.s3cfg",
+            ],
+        ),
+        ("terraform-state", &["srv/a.tfstate", "srv/a.tfstate.backup"]),
+        (
+            "password-file",
+            &[
+                "root/.netrc",
+                "_netrc",
+                "root/.pgpass",
+                "root/.my.cnf",
+                "root/.mylogin.cnf",
+                "srv/.htpasswd",
+                "etc/shadow",
+                "etc/shadow-",
+                "etc/gshadow",
+                "etc/gshadow-",
+                "master.passwd",
+            ],
+        ),
+        ("git-credentials", &["root/.git-credentials", "root/.config/git/credentials"]),
+        (
+            "tool-credentials",
+            &[
+                "root/.docker/config.json",
+                "root/.dockercfg",
+                "root/.pypirc",
+                "root/.cargo/credentials",
+                "root/.cargo/credentials.toml",
+                "root/.gem/credentials",
+                "root/.kube/config",
+                "srv/a.kubeconfig",
+                "root/.vault-token",
+                "root/.config/gh/hosts.yml",
+                "root/.config/hub",
+                "root/.config/rclone/rclone.conf",
+            ],
+        ),
+        (
+            "network-passwords",
+            &["etc/NetworkManager/system-connections/home", "etc/wpa_supplicant-wlan0.conf"],
+        ),
+        ("age-identity", &["root/.config/age/keys.txt", "root/.config/sops/age/keys.txt"]),
+    ] {
+        for path in paths {
+            assert_eq!(found(path, ""), [format!("/{path} ({rule})")]);
+        }
+    }
 }
 
 /// Parts that secrets and what is nearly one are made of.
