@@ -4,6 +4,9 @@
 //! is written while it is read; if it changed, that is noted, and the set is an incomplete one. So nothing torn is taken for
 //! whole.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};

@@ -358,3 +358,30 @@ fn describe(kind: FileType) -> &'static str {
         _ => "of an unknown kind",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_that_was_changed_a_moment_ago_has_no_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let stat = rustix::fs::stat(folder.path()).unwrap();
+        let found = Found { path: ArchivePath::parse(b"x").unwrap(), state: State::of(&stat) };
+        let at = |nanos: i128| Timestamp::from_nanosecond(found.state.changed + nanos).unwrap();
+        let tree = Tree { found: vec![found.clone()], ..Tree::default() };
+        assert_eq!(tree.fingerprint(at(SETTLED - 1), &[]), None);
+        // Nor one that will be changed, as clocks have it that were set back.
+        assert_eq!(tree.fingerprint(at(-SETTLED), &[]), None);
+        let settled = tree.fingerprint(at(SETTLED), &[]);
+        assert!(settled.is_some());
+        assert_ne!(tree.fingerprint(at(SETTLED), &[b"more"]), settled);
+    }
+
+    #[test]
+    fn whatever_makes_a_set_less_than_was_asked_for_is_grave() {
+        use ProblemKind::{Changed, Grew, Missing, Special, Unreadable, Vanished, Withheld};
+        assert!([Missing, Unreadable, Changed, Withheld].iter().all(|kind| kind.is_grave()));
+        assert!(![Grew, Vanished, Special].iter().any(|kind| kind.is_grave()));
+    }
+}

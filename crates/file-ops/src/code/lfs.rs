@@ -228,3 +228,40 @@ pub(super) fn pointed_to(content: &[u8]) -> Option<Oid> {
 pub(super) fn without(objects: &[LfsObject], known: &BTreeSet<String>) -> Vec<LfsObject> {
     objects.iter().filter(|object| !known.contains(object.id.as_str())).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_ends_too_early_is_told_and_keeps_its_promised_length() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("object"), "content").unwrap();
+        let path = ArchivePath::parse(b"object").unwrap();
+        for (size, whole) in [(7, true), (8, false), (1_000, false)] {
+            let (mut sink, stream) = crate::capture::tests::channel();
+            let file = File::open(folder.path().join("object")).unwrap();
+            let digest = copy(file, &path, size, &mut sink, &CancellationToken::new()).unwrap();
+            assert_eq!(digest.is_some(), whole, "{size}");
+            sink.finish().unwrap();
+            let archive = crate::capture::tests::taken(stream);
+            assert_eq!(archive.len() as u64, 512 + size + padding(size) as u64);
+        }
+    }
+
+    #[test]
+    fn only_files_are_objects() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = Oid::parse(&"ab".repeat(32)).unwrap();
+        let place = folder.path().join(path_of(&id));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &place).unwrap();
+        let mut found = Vec::new();
+        take_folder(place.parent().unwrap(), &mut found).unwrap();
+        assert_eq!(found, []);
+        fs::remove_file(&place).unwrap();
+        fs::write(&place, "x").unwrap();
+        take_folder(place.parent().unwrap(), &mut found).unwrap();
+        assert_eq!(found, [LfsObject { id, size: 1 }]);
+    }
+}

@@ -122,6 +122,7 @@ mod tests {
         let another = Scratch::create(below.path()).unwrap();
         assert!(!dead.exists());
         assert!(living.path("home").exists() && another.path("home").exists());
+        assert_eq!(fs::metadata(living.path("")).unwrap().mode() & 0o777, 0o700, "patches lie in it");
         drop((living, another));
         assert_eq!(fs::read_dir(below.path()).unwrap().count(), 1);
     }

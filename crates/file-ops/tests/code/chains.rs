@@ -171,3 +171,24 @@ fn pruning_never_removes_what_a_kept_increment_needs() {
     let catalog = scene.catalog();
     assert_eq!(chain(&catalog, &catalog.sets[0]).unwrap().len(), 2);
 }
+
+#[test]
+fn a_chain_whose_beginning_is_gone_is_not_taken_for_a_shorter_one() {
+    let scene = Scene::new();
+    let git = scene.git("app");
+    let options = scene.options(git.path());
+    scene.back_up(&options);
+    git.commit("a", "a");
+    scene.back_up(&options);
+    fs::remove_dir_all(&scene.sets()[0]).unwrap();
+    let catalog = scene.catalog();
+    assert_eq!(catalog.sets.len(), 1);
+    let error = chain(&catalog, &catalog.sets[0]).unwrap_err().to_string();
+    assert!(error.contains("which it builds on, is not there"), "{error}");
+    assert!(
+        scene.restore_set(&catalog, &catalog.sets[0], &RestoreOptions::new(&scene.path("back"))).is_err()
+    );
+    assert!(!scene.path("back").exists());
+    // The next one builds on nothing.
+    assert_eq!(scene.back_up(&options).facts.builds_on, 0);
+}

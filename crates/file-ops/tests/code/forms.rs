@@ -179,3 +179,18 @@ fn settings_that_change_files_do_not_make_a_tree_look_dirty() {
     scene.try_restore(&to).unwrap();
     assert_eq!(Git(scene.path("back")).work(), git.work());
 }
+
+#[test]
+fn history_is_taken_as_it_is_and_not_as_replacements_show_it() {
+    let scene = Scene::new();
+    let git = scene.git("app");
+    git.commit("second", "2");
+    git.commit("third", "3");
+    // To git it looks as if there were one commit.
+    git.run(&["replace", "--graft", "HEAD"]);
+    assert_eq!(git.run(&["rev-list", "--count", "HEAD"]), "1\n");
+    scene.back_up(&scene.options(git.path()));
+    let back = scene.restore("back");
+    assert_eq!(back.refs(), git.refs());
+    assert_eq!(back.run(&["--no-replace-objects", "rev-list", "--count", "HEAD"]), "3\n");
+}

@@ -10,7 +10,7 @@ use backstay_backup_core::manifest::{Codec, ObjectEntry, SetKind, Source};
 use backstay_backup_core::process::SystemRunner;
 use backstay_backup_core::set_writer::{DataPath, SetContents, SetSpec, SetWriter};
 use backstay_file_ops::code::{CodeError, CodeOptions, KIND, RestoreOptions};
-use backstay_file_ops::tar::{END, Entry, EntryKind, encode, padding};
+use backstay_file_ops::tar::{END, Entry, EntryKind, Extent, encode, padding};
 use backstay_file_ops::{ArchivePath, Attributes};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -141,6 +141,7 @@ fn good(scene: &Scene) -> (BTreeMap<String, Vec<u8>>, Value) {
     std::os::unix::fs::symlink("/tmp", git.path().join("tracked-link")).unwrap();
     git.run(&["add", "."]);
     git.run(&["commit", "-q", "-m", "link"]);
+    git.run(&["tag", "before", "HEAD~1"]);
     git.lfs(b"large content");
     git.write("README", "changed\n");
     git.write("untracked", "u");
@@ -197,6 +198,13 @@ fn edit(objects: &BTreeMap<String, Vec<u8>>, edit: impl FnOnce(&mut Value)) -> B
     objects
 }
 
+/// A commit that a ref stands for, and that is not the one checked out.
+fn other_tip(state: &Value) -> Value {
+    let refs = state["refs"].as_array().unwrap();
+    let other = refs.iter().find(|one| one["id"] != state["head"]["commit"]);
+    other.unwrap()["id"].clone()
+}
+
 fn with(objects: &BTreeMap<String, Vec<u8>>, name: &str, content: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
     let mut objects = objects.clone();
     objects.insert(name.to_owned(), content);
@@ -217,12 +225,18 @@ fn forged_sets_are_refused_and_write_nothing() {
     };
     let named = |name: &str| {
         let name = json!({ "name": name, "id": id });
-        edit(&good, |state| state["refs"].as_array_mut().unwrap().push(name))
+        edit(&good, |state| {
+            let refs = state["refs"].as_array_mut().unwrap();
+            refs.push(name);
+            refs.sort_by_key(|one| one["name"].as_str().unwrap().to_owned());
+        })
     };
     let untracked = |entries: &[(&str, EntryKind<'_>)]| with(&good, "untracked.tar", tar(entries));
     let lfs = |entries: &[(&str, EntryKind<'_>)]| with(&good, "lfs.tar", tar(entries));
     let file = EntryKind::File(512);
     let link = EntryKind::Symlink(b"/tmp");
+    let unfit = "diff --git a/README b/README\n--- a/README\n+++ b/README\n@@ -1 +1 @@\n-another\n+x\n";
+    let hole = Extent { offset: 1 << 40, length: 0 };
     let cases: Vec<(&str, BTreeMap<String, Vec<u8>>)> = vec![
         ("a ref that leads out", named("refs/../../escaped")),
         ("a ref that is a line more", named("refs/heads/x\nffff refs/heads/y")),
@@ -248,6 +262,21 @@ fn forged_sets_are_refused_and_write_nothing() {
                 state["lfs"].as_array_mut().unwrap().push(json!({"id": "a".repeat(64), "size": 1}));
             }),
         ),
+        ("another commit checked out", edit(&good, |state| state["head"]["commit"] = other_tip(state))),
+        (
+            "a tag less",
+            edit(&good, |state| {
+                state["refs"].as_array_mut().unwrap().retain(|one| one["name"] != "refs/tags/before")
+            }),
+        ),
+        (
+            "a ref twice",
+            edit(&good, |state| {
+                let mut twice = state["refs"][0].clone();
+                twice["id"] = other_tip(state);
+                state["refs"].as_array_mut().unwrap().insert(0, twice);
+            }),
+        ),
         ("no bundle", with(&good, "repository.bundle", b"# v2 git bundle\n\n".to_vec())),
         ("a bundle of nothing", with(&good, "repository.bundle", Vec::new())),
         (
@@ -265,6 +294,8 @@ fn forged_sets_are_refused_and_write_nothing() {
         ("through a link of the commit", untracked(&[("tracked-link/escaped", file)])),
         ("below a file of the commit", untracked(&[("README/escaped", file)])),
         ("in the place of a file of the commit", untracked(&[("README", file)])),
+        ("a bomb among the untracked", untracked(&[("bomb", EntryKind::Sparse(1 << 40, &[hole]))])),
+        ("a patch that does not fit", with(&good, "unstaged.patch", unfit.as_bytes().to_vec())),
         ("an LFS archive through a link", lfs(&[("lfs", link), ("lfs/escaped", file)])),
         ("LFS objects that are hooks", lfs(&[("hooks/post-checkout", file)])),
         ("an LFS object of another name", lfs(&[(lfs_name.as_str(), file)])),
@@ -322,4 +353,49 @@ fn make_tree(git: &Git, lines: &str) -> Option<String> {
     let script = "GIT_CONFIG_GLOBAL=/dev/null git mktree <.git/tree-lines 2>/dev/null || true";
     let made = shell(script, git.path()).trim().to_owned();
     (!made.is_empty()).then_some(made)
+}
+
+#[test]
+fn a_pack_that_lacks_an_object_is_refused_also_where_nothing_is_checked_out() {
+    let scene = Scene::new();
+    let (mut objects, facts) = good(&scene);
+    let git = Git(scene.path("app"));
+    let blob = git.run(&["rev-parse", "HEAD:README"]).trim().to_owned();
+    let script = format!(
+        "export GIT_CONFIG_GLOBAL=/dev/null;          {{ printf '# v2 git bundle\\n'; git for-each-ref --format='%(objectname) %(refname)'; echo;          git rev-list --objects --all | cut -d' ' -f1 | grep -v {blob} | git pack-objects -q --stdout; }} >forged.bundle"
+    );
+    shell(&script, git.path());
+    let mut to = RestoreOptions::new(&scene.path("back"));
+    to.bare = Some(true);
+    forge(&scene, &objects, &facts);
+    scene.try_restore(&to).unwrap();
+    fs::remove_dir_all(scene.path("back")).unwrap();
+    objects.insert("repository.bundle".to_owned(), fs::read(git.path().join("forged.bundle")).unwrap());
+    forge(&scene, &objects, &facts);
+    let refused = scene.try_restore(&to).unwrap_err();
+    assert!(refused.contains(&blob), "{refused}");
+    assert!(!scene.path("back").exists());
+}
+
+#[test]
+fn a_file_behind_a_pointer_is_not_given_out_with_another_content() {
+    let scene = Scene::new();
+    let git = scene.git("app");
+    let id = git.lfs(b"large content");
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{id}\nsize 13\n");
+    git.commit("data.bin", pointer);
+    let mut options = scene.plain(git.path());
+    options.codec = Codec::None;
+    let facts = scene.back_up(&options).receipt.manifest.facts;
+    let folder = scene.sets().remove(0);
+    let read = |name: &str| (name.to_owned(), fs::read(folder.join(name)).unwrap());
+    let mut objects = BTreeMap::from(["repository.bundle", "state.json", "lfs.tar"].map(read));
+    assert!(scene.restore_file("data.bin", "HEAD", "good").is_ok());
+    assert_eq!(fs::read(scene.path("good")).unwrap(), b"large content");
+    let name = format!("lfs/objects/{}/{}/{id}", &id[..2], &id[2..4]);
+    objects.insert("lfs.tar".to_owned(), tar(&[(name.as_str(), EntryKind::File(512))]));
+    forge(&scene, &objects, &facts);
+    let refused = scene.restore_file("data.bin", "HEAD", "bad").unwrap_err();
+    assert!(refused.contains("has another content"), "{refused}");
+    assert!(!scene.path("bad").exists());
 }

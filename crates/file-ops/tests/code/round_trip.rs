@@ -1,12 +1,11 @@
 //! What comes back is what was there: by ourselves, and with stock tools alone.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
-use backstay_backup_core::progress::Progress;
-use backstay_file_ops::code::{FileOptions, Name, RestoreOptions, StoredSet, restore_file};
-use tokio_util::sync::CancellationToken;
+use backstay_file_ops::code::RestoreOptions;
 
-use crate::support::{Git, Scene, key_text, shell};
+use crate::support::{Git, Scene, is_root, shell};
 
 /// Branches, tags, notes, a stash, refs of a remote, refs that stand for files, odd names, a submodule, LFS objects.
 fn rich(scene: &Scene) -> Git {
@@ -48,6 +47,9 @@ fn make_dirty(git: &Git) {
     let script = git.path().join("untracked/run.sh");
     fs::write(&script, "#!/bin/sh\n").unwrap();
     shell(&format!("chmod 755 '{}'", script.display()), git.path());
+    if is_root() {
+        std::os::unix::fs::chown(&script, Some(1234), Some(1234)).unwrap();
+    }
 }
 
 #[test]
@@ -88,6 +90,11 @@ fn refs_head_tags_notes_submodules_lfs_and_dirty_state_come_back_exactly() {
     }
     back.run(&["fsck", "--full", "--strict"]);
     assert!(!scene.path(".back.backstay-restore").exists());
+    if is_root() {
+        // Files belong to whoever restores, wherever they come from.
+        let owner = |git: &Git| fs::metadata(git.path().join("untracked/run.sh")).unwrap().uid();
+        assert_eq!((owner(&git), owner(&back)), (1234, 0));
+    }
 }
 
 #[test]
@@ -117,7 +124,7 @@ fn stock_tools_alone_open_a_chain() {
     options.uncommitted = true;
     let report = scene.back_up(&options);
     assert_eq!(report.facts.builds_on, 1);
-    fs::write(scene.path("key.txt"), key_text(&scene)).unwrap();
+    fs::write(scene.path("key.txt"), scene.key_text()).unwrap();
     let sets = scene.sets();
     let (full, new) = (sets[0].display(), sets[1].display());
     let script = format!(
@@ -160,26 +167,7 @@ fn one_file_of_one_commit_also_behind_a_pointer() {
     let old = git.run(&["rev-parse", "HEAD"]).trim().to_owned();
     git.commit("src/main.rs", "fn main() { todo!() }\n");
     scene.back_up(&scene.options(git.path()));
-    let (progress, cancel, identities) = (Progress::new(), CancellationToken::new(), scene.identities());
-    let get = |path: &str, revision: &str, to: &str| {
-        let mut options = FileOptions::new(scene.path(to), Name(path.as_bytes().to_vec()));
-        options.revision = revision.to_owned();
-        scene
-            .with_newest(|catalog, set| {
-                let stored = StoredSet {
-                    repositories: &scene.repositories,
-                    catalog,
-                    set,
-                    identities: &identities,
-                    runner: &scene.runner,
-                    progress: &progress,
-                    cancel: &cancel,
-                };
-                let restoring = restore_file(&stored, &options);
-                scene.runtime.block_on(Box::pin(restoring)).map_err(|error| error.to_string())
-            })
-            .unwrap()
-    };
+    let get = |path: &str, revision: &str, to: &str| scene.restore_file(path, revision, to);
     assert_eq!(get("src/main.rs", &old, "old.rs").unwrap(), old);
     assert_eq!(fs::read_to_string(scene.path("old.rs")).unwrap(), "fn main() {}\n".repeat(300));
     get("src/main.rs", "HEAD", "new.rs").unwrap();

@@ -1,4 +1,4 @@
-//! A backup repository in a folder, git repositories with everything in them, and snapshots of those.
+//! Git repositories with everything in them, their backups and restores, and snapshots of them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -6,52 +6,19 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
-use age::secrecy::ExposeSecret as _;
 use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
-use backstay_backup_core::clock::SystemClock;
-use backstay_backup_core::encryption::{Identities, Recipients};
-use backstay_backup_core::id::Stanza;
-use backstay_backup_core::local::LocalStore;
-use backstay_backup_core::process::{CommandRunner, SystemRunner};
+use backstay_backup_core::encryption::Recipients;
 use backstay_backup_core::progress::Progress;
-use backstay_backup_core::replicas::Repositories;
-use backstay_backup_core::repository::Repository;
 use backstay_file_ops::code::{
-    CodeError, CodeOptions, CodeReport, Outcome, RestoreOptions, Restored, StoredSet, backup_code, restore,
+    CodeError, CodeOptions, CodeReport, FileOptions, Name, Outcome, RestoreOptions, Restored, StoredSet,
+    backup_code, restore, restore_file,
 };
 use tokio_util::sync::CancellationToken;
 
-pub struct Scene {
-    pub folder: tempfile::TempDir,
-    pub key: age::x25519::Identity,
-    pub runtime: tokio::runtime::Runtime,
-    pub repositories: Repositories,
-    pub runner: Arc<dyn CommandRunner>,
-}
+pub use crate::scene::{Scene, is_root, shell};
 
 impl Scene {
-    pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let path = folder.path().join("repository");
-        let repositories = runtime.block_on(async {
-            let store = Arc::new(LocalStore::create(path).unwrap());
-            let repository = Repository::create("local", store, &SystemClock).await.unwrap();
-            Repositories::new(vec![repository], 1, Arc::new(SystemClock)).unwrap()
-        });
-        fs::create_dir(folder.path().join("scratch")).unwrap();
-        let environment = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-        let runner = Arc::new(SystemRunner::new(&environment));
-        Self { folder, key: age::x25519::Identity::generate(), runtime, repositories, runner }
-    }
-
-    pub fn path(&self, below: &str) -> PathBuf {
-        self.folder.path().canonicalize().unwrap().join(below)
-    }
-
     /// A new repository with one commit.
     pub fn git(&self, name: &str) -> Git {
         let git = Git::init(self.path(name), &[]);
@@ -59,18 +26,8 @@ impl Scene {
         git
     }
 
-    pub fn recipients(&self) -> Recipients {
-        let text = self.key.to_public().to_string();
-        Recipients::parse([text.as_str()]).unwrap()
-    }
-
-    pub fn identities(&self) -> Identities {
-        Identities::parse(self.key.to_string().expose_secret()).unwrap()
-    }
-
     pub fn options(&self, folder: &Path) -> CodeOptions {
-        let stanza = Stanza::parse("main").unwrap();
-        let mut options = CodeOptions::new(stanza, "app", folder, &self.path("scratch"));
+        let mut options = CodeOptions::new(Self::stanza(), "app", folder, &self.path("scratch"));
         options.recipients = self.recipients();
         options
     }
@@ -99,12 +56,6 @@ impl Scene {
         }
     }
 
-    /// The catalog as it is now, read anew.
-    pub fn catalog(&self) -> Catalog {
-        let stanza = Stanza::parse("main").unwrap();
-        self.runtime.block_on(Catalog::load(&self.repositories, &stanza)).unwrap()
-    }
-
     pub fn with_newest<T>(&self, work: impl FnOnce(&Catalog, &SetSummary) -> T) -> Result<T, String> {
         let catalog = self.catalog();
         let newest = catalog.newest_good(&Filter::default()).map_err(|error| error.to_string())?;
@@ -122,8 +73,31 @@ impl Scene {
         set: &SetSummary,
         options: &RestoreOptions,
     ) -> Result<Restored, String> {
+        self.with_stored(catalog, set, |stored| {
+            self.runtime.block_on(Box::pin(restore(stored, options))).map_err(|error| error.to_string())
+        })
+    }
+
+    /// Restores one file of a commit of the newest good set; its commit.
+    pub fn restore_file(&self, path: &str, revision: &str, to: &str) -> Result<String, String> {
+        let mut options = FileOptions::new(self.path(to), Name(path.as_bytes().to_vec()));
+        options.revision = revision.to_owned();
+        self.with_newest(|catalog, set| {
+            self.with_stored(catalog, set, |stored| {
+                let restoring = restore_file(stored, &options);
+                self.runtime.block_on(Box::pin(restoring)).map_err(|error| error.to_string())
+            })
+        })?
+    }
+
+    fn with_stored<T>(
+        &self,
+        catalog: &Catalog,
+        set: &SetSummary,
+        work: impl FnOnce(&StoredSet<'_>) -> T,
+    ) -> T {
         let (progress, cancel, identities) = (Progress::new(), CancellationToken::new(), self.identities());
-        let stored = StoredSet {
+        work(&StoredSet {
             repositories: &self.repositories,
             catalog,
             set,
@@ -131,24 +105,13 @@ impl Scene {
             runner: &self.runner,
             progress: &progress,
             cancel: &cancel,
-        };
-        let restoring = restore(&stored, options);
-        self.runtime.block_on(Box::pin(restoring)).map_err(|error| error.to_string())
+        })
     }
 
     #[track_caller]
     pub fn restore(&self, to: &str) -> Git {
         self.try_restore(&RestoreOptions::new(&self.path(to))).unwrap();
         Git(self.path(to))
-    }
-
-    /// Folders of sets, oldest first.
-    pub fn sets(&self) -> Vec<PathBuf> {
-        let Ok(sets) = fs::read_dir(self.path("repository/main/sets")) else { return Vec::new() };
-        let mut sets: Vec<_> =
-            sets.map(|set| set.unwrap().path()).filter(|set| set.join("manifest.json").exists()).collect();
-        sets.sort_by_key(|set| fs::metadata(set.join("manifest.json")).unwrap().modified().unwrap());
-        sets
     }
 }
 
@@ -257,17 +220,4 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, (u32, Vec<u
             files.insert(name, (facts.permissions().mode() & 0o111, fs::read(&path).unwrap()));
         }
     }
-}
-
-/// Runs a shell pipeline of stock tools.
-#[track_caller]
-pub fn shell(script: &str, folder: &Path) -> String {
-    let output =
-        Command::new("bash").args(["-euo", "pipefail", "-c", script]).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-pub fn key_text(scene: &Scene) -> String {
-    scene.key.to_string().expose_secret().to_owned()
 }

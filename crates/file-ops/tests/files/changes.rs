@@ -71,6 +71,28 @@ fn what_is_left_out_and_what_cannot_be_stored() {
     assert_eq!(names, expected);
 }
 
+#[test]
+fn a_file_whose_content_is_kept_elsewhere_is_left_out_also_where_it_is_listed_itself() {
+    let scene = Scene::new();
+    let tree = scene.path("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("password"), "k7mQx92wp").unwrap();
+    fs::write(tree.join("settings"), "x").unwrap();
+    std::os::unix::fs::symlink("tree/password", scene.path("link")).unwrap();
+    for left_out in [tree.join("password"), scene.path("link")] {
+        let mut options = scene.options(&[tree.join("password"), tree.clone()]);
+        options.selection.left_out = vec![left_out];
+        options.force = true;
+        let report = scene.back_up(&options);
+        assert!(report.receipt.manifest.complete, "{:?}", report.problems);
+        let staged =
+            scene.stage(&report.receipt.manifest, &StageOptions::new(scene.path("staging"))).unwrap();
+        let names: Vec<_> = staged.entries.iter().map(|entry| entry.path.to_string()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(!names.iter().any(|name| name.ends_with("password")), "{names:?}");
+    }
+}
+
 /// Backs up while something happens to the files again and again.
 fn while_busy(
     scene: &Scene,

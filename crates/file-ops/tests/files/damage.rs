@@ -40,3 +40,33 @@ fn any_of_a_thousand_flipped_bits_is_found() {
     }
     restore().unwrap();
 }
+
+#[test]
+fn a_restore_test_compares_and_reads_the_lists_too() {
+    let scene = Scene::new();
+    let tree = scene.path("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), "content\n").unwrap();
+    std::os::unix::fs::symlink("file", tree.join("link")).unwrap();
+    // A problem, so that there is an object beside the archive: sockets are not stored.
+    let _socket = std::os::unix::net::UnixListener::bind(tree.join("socket")).unwrap();
+    let manifest = scene.back_up(&scene.options(&[tree])).receipt.manifest;
+    assert_eq!(scene.test_restore(&manifest).unwrap(), [] as [&str; 0]);
+    for (fact, found) in [("files", 1), ("folders", 1), ("links", 1), ("bytes", 8)] {
+        let mut other = manifest.clone();
+        assert_eq!(other.facts[fact], found);
+        other.facts[fact] = 77.into();
+        assert_eq!(scene.test_restore(&other).unwrap(), [format!("{fact}: expected 77, found {found}")]);
+    }
+    for object in &manifest.objects {
+        let path = scene.set_folder().join(&object.name);
+        let good = fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        let middle = bad.len() / 2;
+        bad[middle] ^= 1;
+        fs::write(&path, bad).unwrap();
+        assert!(scene.test_restore(&manifest).is_err(), "{}", object.name);
+        fs::write(&path, good).unwrap();
+    }
+    assert_eq!(manifest.objects.len(), 2);
+}

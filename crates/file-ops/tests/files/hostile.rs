@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use backstay_file_ops::Error;
-use backstay_file_ops::unpack::{UnpackOptions, unpack};
+use backstay_file_ops::unpack::{UnpackOptions, list, unpack};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::snapshot;
@@ -329,6 +329,8 @@ fn hostile_archives_are_refused_and_write_nothing_elsewhere() {
             }
             other => panic!("{what}: {other:?}"),
         }
+        let listed = list(bytes.as_slice(), &options, &CancellationToken::new(), |_| ());
+        assert!(matches!(listed, Err(Error::Refused { .. })), "{what}: {listed:?}");
         fs::remove_dir_all(&inside).unwrap();
         assert_eq!(snapshot(&outside), before, "{what}");
         let there: Vec<_> =
@@ -336,6 +338,36 @@ fn hostile_archives_are_refused_and_write_nothing_elsewhere() {
         assert_eq!(there, ["outside"], "{what}");
     }
     println!("{} hostile archives refused", cases.len());
+}
+
+#[test]
+fn what_lies_in_the_folder_already_is_neither_followed_nor_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
+    fs::create_dir_all(inside.join("kept")).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), "secret").unwrap();
+    fs::write(inside.join("file"), "kept").unwrap();
+    std::os::unix::fs::symlink("../outside/secret", inside.join("link")).unwrap();
+    std::os::unix::fs::symlink("../outside/new", inside.join("dangling")).unwrap();
+    std::os::unix::fs::symlink("../outside", inside.join("folder")).unwrap();
+    std::os::unix::fs::symlink("kept", inside.join("within")).unwrap();
+    let before = snapshot(folder.path());
+    for entry in [
+        file(b"file"),
+        file(b"link"),
+        file(b"dangling"),
+        file(b"folder/secret"),
+        file(b"folder/new"),
+        file(b"within/new"),
+        raw(b"folder/", b'5'),
+        raw(b"link", b'2').link(b"elsewhere"),
+    ] {
+        let bytes = archive(&[entry]);
+        let stopped = unpack(bytes.as_slice(), &inside, &UnpackOptions::default(), &CancellationToken::new());
+        assert!(matches!(stopped, Err(Error::Io { .. })), "{stopped:?}");
+        assert_eq!(snapshot(folder.path()), before);
+    }
 }
 
 #[test]

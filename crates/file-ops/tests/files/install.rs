@@ -1,6 +1,6 @@
 //! From the staging folder into a system, and back.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use backstay_file_ops::restore::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Scene, assert_same, snapshot};
+use crate::support::{Scene, assert_same, is_root, snapshot};
 
 fn cancel() -> CancellationToken {
     CancellationToken::new()
@@ -144,10 +144,15 @@ fn what_changed_after_the_plan_is_left_alone() {
     fs::write(system.live("changed"), "by somebody else\n").unwrap();
     fs::create_dir_all(system.live("deep/er")).unwrap();
     fs::write(system.live("deep/er/gone"), "new\n").unwrap();
+    // The same length and the same time: only the system's own time tells.
+    let before = fs::metadata(system.live("mode")).unwrap().modified().unwrap();
+    fs::write(system.live("mode"), "MODE\n").unwrap();
+    File::options().write(true).open(system.live("mode")).unwrap().set_modified(before).unwrap();
     let applied = system.apply(&plan, "run");
     let left: Vec<_> =
         applied.left.iter().map(|(path, _)| Path::new(path).file_name().unwrap().to_owned()).collect();
-    assert_eq!(left, ["changed", "gone"]);
+    assert_eq!(left, ["changed", "mode", "gone"]);
+    assert_eq!(fs::read_to_string(system.live("mode")).unwrap(), "MODE\n");
     assert_eq!(fs::read_to_string(system.live("changed")).unwrap(), "by somebody else\n");
     assert_eq!(fs::read_to_string(system.live("deep/er/gone")).unwrap(), "new\n");
     let names = fs::read_dir(system.live("")).unwrap().map(|entry| entry.unwrap().file_name());
@@ -160,12 +165,15 @@ fn undo_leaves_alone_what_somebody_changed_since_unless_forced() {
     let folder = system.apply(&system.plan(), "run").undo.unwrap();
     fs::write(system.live("changed"), "edited since\n").unwrap();
     fs::write(system.live("deep/er/more"), "put here since\n").unwrap();
+    fs::write(system.live("deep/er/gone"), "made by us, edited since\n").unwrap();
     let undone = undo(&folder, false, &cancel()).unwrap();
-    assert_eq!(undone.left.len(), 3, "{undone:?}");
+    assert_eq!(undone.left.len(), 4, "{undone:?}");
+    assert_eq!(fs::read_to_string(system.live("deep/er/gone")).unwrap(), "made by us, edited since\n");
     assert_eq!(fs::read_to_string(system.live("changed")).unwrap(), "edited since\n");
     assert_eq!(fs::read_to_string(system.live("deep/er/more")).unwrap(), "put here since\n");
     undo(&folder, true, &cancel()).unwrap();
     assert_eq!(fs::read_to_string(system.live("changed")).unwrap(), "one\n2\nthree\n");
+    assert!(!system.live("deep/er/gone").exists() && system.live("deep/er/more").exists());
 }
 
 #[test]
@@ -211,4 +219,62 @@ fn one_file_comes_back_alone() {
     system.apply(&system.plan(), "run");
     assert_eq!(fs::read_to_string(system.live("deep/er/gone")).unwrap(), "gone\n");
     assert_eq!(fs::read_to_string(system.live("changed")).unwrap(), "one\n2\nthree\n");
+}
+
+#[test]
+fn differences_that_neither_size_nor_mode_shows_are_named() {
+    let system = system();
+    // Only here is another account called as the owner of the files.
+    write(&system.root.join("etc/passwd"), "daemon:x:4242:4242::/:/bin/sh\n");
+    let time = fs::metadata(system.live("same")).unwrap().modified().unwrap();
+    fs::write(system.live("same"), "SAME\n").unwrap();
+    File::options().write(true).open(system.live("same")).unwrap().set_modified(time).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(system.live("first"), "user.here", b"1", flags).unwrap();
+    let plan = system.plan();
+    let details = |plan: &Plan, wanted: &str| {
+        let told = system.told(plan).into_iter().find(|(name, _, _)| name == wanted);
+        told.map(|(_, _, details)| details).unwrap_or_default()
+    };
+    assert_eq!(details(&plan, "same"), ["content"]);
+    assert_eq!(details(&plan, "first"), ["user.here"]);
+    system.apply(&plan, "run");
+    assert_eq!(fs::read_to_string(system.live("same")).unwrap(), "same\n");
+    assert_eq!(rustix::fs::llistxattr(system.live("first"), &mut [0; 64]).unwrap(), 0);
+
+    if is_root() {
+        // Numbers of accounts that the set knows by name: `daemon` is 1 in every distribution of ours.
+        let tree = system.scene.path("etc");
+        std::os::unix::fs::chown(tree.join("mode"), Some(1), None).unwrap();
+        let mut options = system.scene.options(std::slice::from_ref(&tree));
+        options.force = true;
+        let manifest = system.scene.back_up(&options).receipt.manifest;
+        let staged = system.scene.stage(&manifest, &StageOptions::new(system.staged.folder.clone())).unwrap();
+        let system = System { staged, ..system };
+        let plan = system.plan();
+        let told = system.told(&plan).into_iter().find(|(name, _, _)| name == "mode").unwrap();
+        assert_eq!(told.2, ["owner: 0:0 here, 4242:0 in the set"]);
+        system.apply(&plan, "named");
+        assert_eq!(fs::metadata(system.live("mode")).unwrap().uid(), 4242);
+        let mut options = PlanOptions::default();
+        options.root.clone_from(&system.root);
+        options.numeric_owners = true;
+        let plan = plan_restore(&system.staged, &options, &cancel()).unwrap();
+        assert_eq!(system.told(&plan)[0].2, ["owner: 4242:0 here, 1:0 in the set"]);
+    }
+}
+
+#[test]
+fn the_next_installation_removes_what_a_killed_one_left_beside_files() {
+    let system = system();
+    let plan = system.plan();
+    let undo = system.apply(&plan, "first").undo.unwrap();
+    // As if it had been killed before it renamed the file of its first step.
+    fs::remove_file(undo.join("done")).unwrap();
+    let stray = system.live(".backstay-first-0");
+    fs::write(&stray, "half").unwrap();
+    let own = system.live(".backstay-other-0");
+    fs::write(&own, "nobody knows whose").unwrap();
+    system.apply(&system.plan(), "second");
+    assert!(!stray.exists() && own.exists());
 }

@@ -53,9 +53,7 @@ fn a_killed_installation_leaves_every_file_old_or_new() {
     for number in 0..FILES {
         fs::write(tree.join(format!("{number}")), new(number)).unwrap();
     }
-    let mut options = scene.options(std::slice::from_ref(&tree));
-    options.recipients = backstay_backup_core::encryption::Recipients::none();
-    options.plaintext = true;
+    let mut options = scene.plain(std::slice::from_ref(&tree));
     options.codec = backstay_backup_core::manifest::Codec::None;
     scene.back_up(&options);
     fs::copy(scene.set_folder().join("files.tar"), scene.path("a.tar")).unwrap();

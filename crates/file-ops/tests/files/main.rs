@@ -7,5 +7,7 @@ mod hostile;
 mod install;
 mod kills;
 mod round_trip;
+#[path = "../scene/mod.rs"]
+mod scene;
 mod secrets;
 mod support;

@@ -8,7 +8,7 @@ use std::path::Path;
 use backstay_file_ops::config_set::Outcome;
 use backstay_file_ops::restore::StageOptions;
 
-use crate::support::{Scene, assert_same, is_root, key_text, shell, snapshot};
+use crate::support::{Scene, assert_same, is_root, shell, snapshot};
 
 const ACL: &[(u16, u16, u32)] =
     &[(1, 6, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (8, 5, 33), (16, 6, u32::MAX), (32, 0, u32::MAX)];
@@ -85,7 +85,7 @@ fn there_and_back(files: usize) {
     assert!(report.receipt.manifest.complete, "{:?}", report.problems);
 
     // With stock tools alone.
-    fs::write(scene.path("key.txt"), key_text(&scene)).unwrap();
+    fs::write(scene.path("key.txt"), scene.key_text()).unwrap();
     fs::create_dir(scene.path("stock")).unwrap();
     let object = scene.set_folder().join("files.tar.zst.age");
     let script = format!(
@@ -97,7 +97,9 @@ fn there_and_back(files: usize) {
     assert_same(&before, &snapshot(&scene.path("stock").join(below)));
     fs::remove_dir_all(scene.path("stock")).unwrap();
 
-    // By ourselves.
+    // By ourselves, into a folder whose ACL everything in it would inherit.
+    fs::create_dir(scene.path("staging")).unwrap();
+    set_acl(&scene.path("staging"), "system.posix_acl_default");
     let staged = scene.stage(&report.receipt.manifest, &StageOptions::new(scene.path("staging"))).unwrap();
     assert_eq!(staged.lacking, []);
     assert_same(&before, &snapshot(&staged.files.join(below)));
@@ -119,9 +121,7 @@ fn a_hundred_thousand_files_come_back() {
 fn the_same_tree_gives_the_same_archive() {
     let scene = Scene::new();
     make_tree(&scene.path("tree"), 200);
-    let mut options = scene.options(&[scene.path("tree")]);
-    options.recipients = backstay_backup_core::encryption::Recipients::none();
-    options.plaintext = true;
+    let mut options = scene.plain(&[scene.path("tree")]);
     options.force = true;
     let digest =
         |report: backstay_file_ops::config_set::ConfigReport| report.receipt.manifest.objects[0].sha256;
@@ -166,6 +166,12 @@ fn an_unchanged_tree_stores_nothing_and_every_change_is_noticed() {
         scene.back_up(&options);
         settled();
     }
+    // What did not change is stored again when the newest set is too old.
+    let mut aged = options.clone();
+    aged.refresh_after = Some(std::time::Duration::from_secs(3600));
+    assert!(matches!(scene.try_back_up(&aged).unwrap(), Outcome::Unchanged { .. }));
+    aged.refresh_after = Some(std::time::Duration::ZERO);
+    scene.back_up(&aged);
     // Another key must be able to read it, too.
     let other = age::x25519::Identity::generate().to_public().to_string();
     let mut for_another = options.clone();

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use backstay_backup_core::encryption::Recipients;
 use backstay_file_ops::config_set::Outcome;
 use backstay_file_ops::scan::Scanner;
 use backstay_file_ops::{ArchivePath, Error};
@@ -98,9 +97,7 @@ fn every_kind_of_planted_secret_stops_a_plaintext_set() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(tree.join("ordinary.conf"), "listen = 80\n").unwrap();
         fs::write(&file, content).unwrap();
-        let mut options = scene.options(std::slice::from_ref(&tree));
-        options.recipients = Recipients::none();
-        options.plaintext = true;
+        let mut options = scene.plain(std::slice::from_ref(&tree));
         let error = scene.try_back_up(&options).expect_err(what);
         let Error::Secrets { findings } = &error else { panic!("{what}: {error}") };
         let path = file.display().to_string();
@@ -123,11 +120,27 @@ fn every_kind_of_planted_secret_stops_a_plaintext_set() {
 fn without_recipients_nothing_is_stored_unless_that_is_said() {
     let scene = Scene::new();
     fs::write(scene.path("file"), "x").unwrap();
-    let mut options = scene.options(&[scene.path("file")]);
-    options.recipients = Recipients::none();
+    let mut options = scene.plain(&[scene.path("file")]);
+    options.plaintext = false;
     assert!(matches!(scene.try_back_up(&options), Err(Error::Plaintext)));
     options.plaintext = true;
     scene.back_up(&options);
+}
+
+#[test]
+fn every_file_of_many_is_looked_into() {
+    let scene = Scene::new();
+    let tree = scene.path("srv");
+    fs::create_dir(&tree).unwrap();
+    for number in 0..300 {
+        fs::write(tree.join(format!("{number:03}.conf")), format!("x ghp_{}\n", letters(36))).unwrap();
+    }
+    let Err(Error::Secrets { findings }) = scene.try_back_up(&scene.plain(&[tree.clone()])) else {
+        panic!("it was stored");
+    };
+    let found: Vec<_> = findings.iter().map(|finding| finding.path.clone()).collect();
+    let expected: Vec<_> = (0..300).map(|number| format!("{}/{number:03}.conf", tree.display())).collect();
+    assert_eq!(found, expected);
 }
 
 /// Packages that every machine with `scripts/setup.sh` has.

@@ -1,67 +1,36 @@
-//! A repository in a folder, trees with everything in them, and snapshots of trees.
+//! Backups of files and what becomes of them, and snapshots of trees.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
 
-use age::secrecy::ExposeSecret as _;
-use backstay_backup_core::catalog::{Catalog, Filter};
-use backstay_backup_core::clock::SystemClock;
-use backstay_backup_core::encryption::{Identities, Recipients};
-use backstay_backup_core::id::Stanza;
-use backstay_backup_core::local::LocalStore;
+use backstay_backup_core::catalog::Filter;
+use backstay_backup_core::encryption::Recipients;
 use backstay_backup_core::manifest::Manifest;
 use backstay_backup_core::progress::Progress;
-use backstay_backup_core::replicas::Repositories;
-use backstay_backup_core::repository::Repository;
 use backstay_file_ops::config_set::{ConfigOptions, ConfigReport, Outcome, backup_config};
-use backstay_file_ops::restore::{StageOptions, Staged, stage};
+use backstay_file_ops::restore::{StageOptions, Staged, stage, test_restore};
 use backstay_file_ops::{Error, SelectionOptions};
 use tokio_util::sync::CancellationToken;
 
-pub struct Scene {
-    pub folder: tempfile::TempDir,
-    pub key: age::x25519::Identity,
-    runtime: tokio::runtime::Runtime,
-    repositories: Repositories,
-}
+pub use crate::scene::{Scene, is_root, shell};
 
 impl Scene {
-    pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let path = folder.path().join("repository");
-        let repositories = runtime.block_on(async {
-            let store = Arc::new(LocalStore::create(path).unwrap());
-            let repository = Repository::create("local", store, &SystemClock).await.unwrap();
-            Repositories::new(vec![repository], 1, Arc::new(SystemClock)).unwrap()
-        });
-        Self { folder, key: age::x25519::Identity::generate(), runtime, repositories }
-    }
-
-    pub fn path(&self, below: &str) -> PathBuf {
-        self.folder.path().canonicalize().unwrap().join(below)
-    }
-
-    pub fn recipients(&self) -> Recipients {
-        let text = self.key.to_public().to_string();
-        Recipients::parse([text.as_str()]).unwrap()
-    }
-
-    pub fn identities(&self) -> Identities {
-        Identities::parse(self.key.to_string().expose_secret()).unwrap()
-    }
-
     pub fn options(&self, paths: &[PathBuf]) -> ConfigOptions {
         let mut selection = SelectionOptions::default();
         selection.paths = paths.to_vec();
-        let mut options = ConfigOptions::new(Stanza::parse("main").unwrap(), selection);
+        let mut options = ConfigOptions::new(Self::stanza(), selection);
         options.recipients = self.recipients();
+        options
+    }
+
+    /// The same without encryption.
+    pub fn plain(&self, paths: &[PathBuf]) -> ConfigOptions {
+        let mut options = self.options(paths);
+        options.recipients = Recipients::none();
+        options.plaintext = true;
         options
     }
 
@@ -84,20 +53,28 @@ impl Scene {
         self.runtime.block_on(Box::pin(staging))
     }
 
+    /// Unpacks into a throwaway folder and compares: the differences.
+    pub fn test_restore(&self, manifest: &Manifest) -> Result<Vec<String>, Error> {
+        let (progress, cancel, identities) = (Progress::new(), CancellationToken::new(), self.identities());
+        let scratch = self.path("test");
+        let testing = test_restore(&self.repositories, manifest, &identities, &scratch, &progress, &cancel);
+        let tested = self.runtime.block_on(Box::pin(testing));
+        let _ = fs::remove_dir_all(scratch);
+        tested.map(|(_, differences)| differences)
+    }
+
     /// The newest good set that the repository shows now, read anew.
     pub fn newest(&self) -> Result<Manifest, backstay_backup_core::Error> {
-        let stanza = Stanza::parse("main").unwrap();
-        let catalog = self.runtime.block_on(Catalog::load(&self.repositories, &stanza))?;
+        let catalog = self.try_catalog()?;
         let newest = catalog.newest_good(&Filter::default())?;
         Ok(newest.manifest.as_deref().unwrap().clone())
     }
 
     /// The folder of the only set.
     pub fn set_folder(&self) -> PathBuf {
-        let mut sets = fs::read_dir(self.path("repository/main/sets")).unwrap();
-        let folder = sets.next().unwrap().unwrap().path();
-        assert!(sets.next().is_none());
-        folder
+        let mut sets = self.sets();
+        assert_eq!(sets.len(), 1);
+        sets.remove(0)
     }
 }
 
@@ -189,22 +166,6 @@ pub fn assert_same(one: &BTreeMap<Vec<u8>, Snapshot>, other: &BTreeMap<Vec<u8>, 
             panic!("{path} (same content: {equal}):\n{:?}\n{:?}", short(snapshot), short(found));
         }
     }
-}
-
-/// Runs a shell pipeline of stock tools.
-#[track_caller]
-pub fn shell(script: &str, folder: &Path) {
-    let output =
-        Command::new("bash").args(["-euo", "pipefail", "-c", script]).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
-}
-
-pub fn key_text(scene: &Scene) -> String {
-    scene.key.to_string().expose_secret().to_owned()
-}
-
-pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 /// All files below a folder, none where there is none.

@@ -294,6 +294,9 @@ pub(super) fn check_names(state: &State) -> Result<(), String> {
             return Err(format!("{name} is no name of a ref"));
         }
     }
+    if !state.refs.is_sorted_by(|one, other| one.name < other.name) {
+        return Err("its refs are in no order, or one is there twice".to_owned());
+    }
     if !["sha1", "sha256"].contains(&state.object_format.as_str()) {
         return Err(format!("object format {:?} is unknown", state.object_format));
     }

@@ -153,6 +153,13 @@ mod tests {
         fs::write(to.join("meanwhile"), "y").unwrap();
         assert!(matches!(place.finish(), Err(CodeError::Files(Error::Conflict { .. }))));
         assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
+
+        let to = folder.path().join("file");
+        let place = Place::begin(&to).unwrap();
+        fs::write(place.path(MADE), "ours").unwrap();
+        fs::write(&to, "meanwhile").unwrap();
+        assert!(matches!(place.finish(), Err(CodeError::Files(Error::Conflict { .. }))));
+        assert_eq!(fs::read_to_string(&to).unwrap(), "meanwhile");
     }
 
     #[test]
