@@ -5,7 +5,6 @@ mod report;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use backstay_backup_core::Class;
 use backstay_backup_core::catalog::clock_problems;
@@ -17,7 +16,11 @@ use backstay_file_ops::config_set::{ConfigOptions, backup_config};
 use backstay_file_ops::{Error, SelectionOptions};
 use clap::Parser;
 
+use crate::file_sets::{SetArgs, host, span};
 use report::{Entry, Plan, Report};
+
+/// Name and version, for manifests.
+const TOOL: &str = concat!("backup-code ", env!("CARGO_PKG_VERSION"));
 
 /// Longest name of a set's content.
 const LONGEST_NAME: usize = 64;
@@ -45,18 +48,9 @@ pub struct Args {
     /// Takes folders that are no repositories as a tar archive
     #[arg(long)]
     files: bool,
-    /// Stores without encryption, after a look for secrets
-    #[arg(long)]
-    plaintext: bool,
-    /// Takes nothing there for a secret, as in .gitignore; repeatable
-    #[arg(long, value_name = "PATTERN")]
-    allow: Vec<String>,
     /// Stores everything anew, changed or not
     #[arg(long)]
     full: bool,
-    /// The same when the newest set is older than that, such as 30d
-    #[arg(long, value_name = "SPAN")]
-    refresh_after: Option<TimeSpan>,
     /// Most sets that build on each other
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=500))]
     chain: u64,
@@ -69,12 +63,8 @@ pub struct Args {
     /// Time for git to go through a repository
     #[arg(long, value_name = "SPAN", default_value = "6h")]
     timeout: TimeSpan,
-    /// Your own words for the manifest, as KEY=VALUE; repeatable
-    #[arg(long, value_name = "KEY=VALUE", value_parser = crate::database::annotation)]
-    annotation: Vec<(String, String)>,
-    /// Looks at the repositories and says what would be done
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    set: SetArgs,
 }
 
 impl Arguments for Args {
@@ -101,10 +91,10 @@ struct Job {
 pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
     let jobs = jobs(args)?;
     let runner: Arc<dyn CommandRunner> = Arc::new(ctx.runner());
-    if args.dry_run {
+    if args.set.dry_run {
         return plan(ctx, args, &jobs, &runner).await;
     }
-    if !args.plaintext && ctx.recipients()?.is_empty() {
+    if !args.set.plaintext && ctx.recipients()?.is_empty() {
         return Err(Error::Plaintext.into());
     }
     let opened = ctx.open_or_create(async { Ok(()) }).await?;
@@ -170,18 +160,10 @@ async fn back_up_files(ctx: &Context, args: &Args, job: &Job, opened: &Opened) -
     let mut selection = SelectionOptions::default();
     selection.paths.push(job.folder.clone());
     let mut options = ConfigOptions::new(ctx.stanza().clone(), selection);
+    args.set.apply(ctx, TOOL, &mut options);
     options.name = format!("code/{}", job.name);
-    options.host = crate::config::host();
     options.recipients = ctx.recipients()?;
-    options.plaintext = args.plaintext;
-    options.allow.clone_from(&args.allow);
     options.force = args.full;
-    options.refresh_after = args.refresh_after.map(span);
-    options.codec = ctx.config.compression.codec;
-    options.data_path = ctx.data_path();
-    options.retain_until = ctx.retain_until();
-    options.annotations = args.annotation.iter().cloned().collect();
-    options.tool = concat!("backup-code ", env!("CARGO_PKG_VERSION")).to_owned();
     let lease = format!("backup-code-{}", job.name);
     let work = async {
         Ok(Box::pin(backup_config(&opened.repositories, &options, &ctx.progress, &ctx.cancel)).await?)
@@ -190,28 +172,24 @@ async fn back_up_files(ctx: &Context, args: &Args, job: &Job, opened: &Opened) -
     Entry::files(&options.name, outcome)
 }
 
-fn span(span: TimeSpan) -> Duration {
-    Duration::from_secs(span.as_secs())
-}
-
 fn options(ctx: &Context, args: &Args, job: &Job) -> Result<CodeOptions, Failure> {
     let scratch = scratch(ctx, args)?;
     let mut options = CodeOptions::new(ctx.stanza().clone(), &job.name, &job.folder, &scratch);
-    options.host = crate::config::host();
+    options.host = host();
     options.recipients = ctx.recipients()?;
-    options.plaintext = args.plaintext;
-    options.allow.clone_from(&args.allow);
+    options.plaintext = args.set.plaintext;
+    options.allow.clone_from(&args.set.allow);
     options.uncommitted = args.uncommitted;
     options.full = args.full;
-    options.refresh_after = args.refresh_after.map(span);
+    options.refresh_after = args.set.refresh_after.map(span);
     options.chain = args.chain;
     options.mark = args.tag;
     options.timeout = span(args.timeout);
     options.codec = ctx.config.compression.codec;
     options.data_path = ctx.data_path();
     options.retain_until = ctx.retain_until();
-    options.annotations = args.annotation.iter().cloned().collect();
-    options.tool = concat!("backup-code ", env!("CARGO_PKG_VERSION")).to_owned();
+    options.annotations = args.set.annotation.iter().cloned().collect();
+    TOOL.clone_into(&mut options.tool);
     Ok(options)
 }
 

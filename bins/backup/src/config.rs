@@ -3,10 +3,9 @@
 mod report;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use backstay_backup_core::catalog::clock_problems;
-use backstay_backup_core::config::{FilesConfig, Setting, TimeSpan};
+use backstay_backup_core::config::{FilesConfig, Setting};
 use backstay_backup_core::encryption::Recipients;
 use backstay_cli::{Arguments, Context, Exit, Failure};
 use backstay_file_ops::config_set::{ConfigOptions, Outcome, backup_config, plan_config};
@@ -15,6 +14,7 @@ use backstay_file_ops::system::{CRONTABS, SystemList, packages, units};
 use backstay_file_ops::{Error, SelectionOptions};
 use clap::Parser;
 
+use crate::file_sets::{SetArgs, span};
 use report::{BackedUp, Plan, Unchanged};
 
 /// Name of configuration in a stanza that does not say another.
@@ -41,12 +41,6 @@ pub struct Args {
     /// What the sets are called, when the stanza holds several kinds of configuration [default: config]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Stores without encryption, after a look for secrets
-    #[arg(long)]
-    plaintext: bool,
-    /// Takes nothing there for a secret, as in .gitignore; repeatable
-    #[arg(long, value_name = "PATTERN")]
-    allow: Vec<String>,
     /// Adds the list of installed packages
     #[arg(long)]
     packages: bool,
@@ -65,15 +59,8 @@ pub struct Args {
     /// Stores also what did not change
     #[arg(long)]
     force: bool,
-    /// Stores what did not change when the newest set is older than that, such as 7d
-    #[arg(long, value_name = "SPAN")]
-    refresh_after: Option<TimeSpan>,
-    /// Your own words for the manifest, as KEY=VALUE; repeatable
-    #[arg(long, value_name = "KEY=VALUE", value_parser = crate::database::annotation)]
-    annotation: Vec<(String, String)>,
-    /// Looks at the files and says what would be done
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    set: SetArgs,
 }
 
 impl Arguments for Args {
@@ -92,7 +79,7 @@ impl Arguments for Args {
 /// Whatever stops the backup. A set of files that could not all be read is reported, and ends in [`Exit::Data`].
 pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
     let mut options = options(ctx, args)?;
-    if args.dry_run {
+    if args.set.dry_run {
         let plan = plan_config(&options, &ctx.cancel).await?;
         let exit = if plan.findings.is_empty() || plan.encrypted { Exit::Done } else { Exit::Usage };
         return ctx.finish(&Plan(plan), exit);
@@ -149,22 +136,16 @@ fn options(ctx: &Context, args: &Args) -> Result<ConfigOptions, Failure> {
         return Err(Failure::usage("--name is a short word"));
     }
     let mut options = ConfigOptions::new(ctx.stanza().clone(), selection(files, args)?);
+    args.set.apply(ctx, concat!("backup-config ", env!("CARGO_PKG_VERSION")), &mut options);
     options.name = name.to_owned();
-    options.host = host();
     options.recipients = match files.recipients.as_slice() {
         [] => ctx.recipients()?,
         own => Recipients::parse(own.iter().map(String::as_str))?,
     };
-    options.plaintext = args.plaintext || files.plaintext;
-    options.allow = first_of(&args.allow, &files.allow);
+    options.plaintext |= files.plaintext;
+    options.allow = first_of(&args.set.allow, &files.allow);
     options.force = args.force;
-    let refresh = args.refresh_after.or(files.refresh_after);
-    options.refresh_after = refresh.map(|span| Duration::from_secs(span.as_secs()));
-    options.codec = ctx.config.compression.codec;
-    options.data_path = ctx.data_path();
-    options.retain_until = ctx.retain_until();
-    options.annotations = args.annotation.iter().cloned().collect();
-    options.tool = concat!("backup-config ", env!("CARGO_PKG_VERSION")).to_owned();
+    options.refresh_after = args.set.refresh_after.or(files.refresh_after).map(span);
     Ok(options)
 }
 
@@ -207,10 +188,4 @@ fn secret_files(files: &FilesConfig) -> Vec<SecretFile> {
     secrets
         .map(|secret| SecretFile::new(file(&secret.file), &secret.secrets_manager, secret.key.clone()))
         .collect()
-}
-
-/// This host, as the kernel knows it.
-pub(crate) fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }

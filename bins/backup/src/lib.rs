@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod code;
 pub mod config;
 pub mod database;
+pub mod file_sets;
 pub mod listing;
 pub mod pruning;
 pub mod redis;

@@ -19,6 +19,7 @@ use backstay_file_ops::code::{
 use clap::Parser;
 use jiff::Timestamp;
 
+use crate::choice::newest_good;
 use report::{Done, FileDone, Planned};
 
 /// Restores a git repository: shows what a set holds; then, with --apply, into a folder that is not there yet.
@@ -128,17 +129,14 @@ fn choose<'a>(catalog: &'a Catalog, args: &Args) -> Result<&'a SetSummary, Failu
         return Ok(catalog.by_id(id)?);
     }
     let mut filter = Filter::default().kind(SetKind::new(KIND));
-    let name = match &args.name {
+    filter.database = match &args.name {
         Some(name) => Some(name.clone()),
         None => only_name(catalog, &filter)?,
     };
-    filter.database.clone_from(&name);
     if let Some(at) = args.at {
         filter = filter.at_or_before(at);
     }
-    let chosen = catalog.newest_good(&filter)?;
-    say_passed_over(catalog, chosen, name.as_deref(), args.at);
-    Ok(chosen)
+    newest_good(catalog, &filter)
 }
 
 /// The name that all sets of code have.
@@ -151,22 +149,4 @@ fn only_name(catalog: &Catalog, filter: &Filter) -> Result<Option<String>, Failu
         return Err(Failure::new(Class::Usage, problem).with_hint("say which with --name"));
     }
     Ok(names.into_iter().next())
-}
-
-/// Newer sets that are no good: whoever expects their state should know.
-fn say_passed_over(catalog: &Catalog, chosen: &SetSummary, name: Option<&str>, at: Option<Timestamp>) {
-    let is_ours = |set: &SetSummary| match &set.manifest {
-        Some(manifest) => {
-            manifest.kind.0 == KIND
-                && name.is_none_or(|name| manifest.source.database == name)
-                && at.is_none_or(|at| manifest.recovery_point <= at)
-        }
-        None => true,
-    };
-    for set in catalog.sets.iter().take_while(|set| set.id != chosen.id).filter(|set| !set.is_good()) {
-        if is_ours(set) {
-            let problems = set.problems().join("; ");
-            tracing::warn!(set = %set.id, problems, "a newer set is passed over, because it is not good");
-        }
-    }
 }

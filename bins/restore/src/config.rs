@@ -5,7 +5,7 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
+use backstay_backup_core::catalog::{Catalog, Filter};
 use backstay_backup_core::config::{ByteSize, Setting};
 use backstay_backup_core::manifest::{Manifest, SetKind};
 use backstay_cli::{Arguments, Context, Exit, Failure, IdentityArgs, Opened, restorable};
@@ -19,6 +19,7 @@ use backstay_file_ops::{ArchivePath, Error};
 use clap::{Parser, ValueEnum};
 use jiff::Timestamp;
 
+use crate::choice::newest_good;
 use report::{Installed, Listing, Planned, Undone};
 
 /// Restores configuration: into a staging folder, where it is compared with the live system; then, with --apply, file by
@@ -260,28 +261,8 @@ fn choose(ctx: &Context, catalog: &Catalog, args: &Args) -> Result<Manifest, Fai
             if let Some(at) = args.at {
                 filter = filter.at_or_before(at);
             }
-            let chosen = catalog.newest_good(&filter)?;
-            say_passed_over(catalog, chosen, name, args.at);
-            chosen
+            newest_good(catalog, &filter)?
         }
     };
     Ok(restorable(summary)?.clone())
-}
-
-/// Newer sets that are no good: whoever expects their state should know.
-fn say_passed_over(catalog: &Catalog, chosen: &SetSummary, name: &str, at: Option<Timestamp>) {
-    let is_ours = |set: &SetSummary| match &set.manifest {
-        Some(manifest) => {
-            manifest.kind.0 == KIND
-                && manifest.source.database == name
-                && at.is_none_or(|at| manifest.recovery_point <= at)
-        }
-        None => true,
-    };
-    for set in catalog.sets.iter().take_while(|set| set.id != chosen.id).filter(|set| !set.is_good()) {
-        if is_ours(set) {
-            let problems = set.problems().join("; ");
-            tracing::warn!(set = %set.id, problems, "a newer set is passed over, because it is not good");
-        }
-    }
 }

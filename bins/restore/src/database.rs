@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use backstay_backup_core::catalog::{Catalog, Filter, SetSummary};
+use backstay_backup_core::catalog::{Catalog, Filter};
 use backstay_backup_core::config::Setting;
 use backstay_backup_core::manifest::{Manifest, SetKind};
 use backstay_cli::{Arguments, Context, Exit, Failure, IdentityArgs, PostgresArgs, human, restorable};
@@ -10,6 +10,8 @@ use backstay_postgres_ops::{RestoreOptions, RestorePlan, RestoreReceipt, plan_re
 use clap::Parser;
 use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::choice::newest_good;
 
 /// Restores a database and proves that it is equal to what was backed up.
 ///
@@ -125,24 +127,10 @@ fn choose(catalog: &Catalog, args: &Args) -> Result<Manifest, Failure> {
             if let Some(at) = args.at {
                 filter = filter.at_or_before(at);
             }
-            let chosen = catalog.newest_good(&filter)?;
-            say_passed_over(catalog, chosen);
-            chosen
+            newest_good(catalog, &filter)?
         }
     };
     Ok(restorable(summary)?.clone())
-}
-
-/// Newer sets that are no good: whoever expects their state should know.
-fn say_passed_over(catalog: &Catalog, chosen: &SetSummary) {
-    let database = |set: &SetSummary| set.manifest.as_ref().map(|manifest| manifest.source.database.clone());
-    let wanted = database(chosen);
-    for set in catalog.sets.iter().take_while(|set| set.id != chosen.id).filter(|set| !set.is_good()) {
-        if set.manifest.is_none() || database(set) == wanted {
-            let problems = set.problems().join("; ");
-            tracing::warn!(set = %set.id, problems, "a newer set is passed over, because it is not good");
-        }
-    }
 }
 
 fn options(ctx: &Context, args: &Args) -> RestoreOptions {

@@ -11,8 +11,7 @@ use backstay_file_ops::config_set::{Outcome, Problem};
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// Most problems that are printed; the set has them all.
-const PRINTED: usize = 20;
+use crate::file_sets::{exit, print_missing, print_problems};
 
 /// What `--dry-run` prints.
 #[derive(Debug, Serialize)]
@@ -37,7 +36,7 @@ impl fmt::Display for Plan {
             let how = if plan.encrypted { "encrypted" } else { "without encryption" };
             write!(f, "would back up {} as {}: {}, {how}", plan.folder, plan.name, Summary(&plan.state))?;
             beside(f, &plan.state, plan.uncommitted)?;
-            problems(f, &plan.problems)?;
+            print_problems(f, &plan.problems)?;
             for finding in &plan.findings {
                 write!(f, "\n! a secret: {finding}")?;
             }
@@ -99,19 +98,6 @@ fn counts(dirty: &Dirty) -> String {
     let words =
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}"));
     words.collect::<Vec<_>>().join(", ")
-}
-
-fn problems(f: &mut fmt::Formatter<'_>, problems: &[Problem]) -> fmt::Result {
-    for problem in problems.iter().take(PRINTED) {
-        let mark = if problem.kind.is_grave() { '!' } else { '-' };
-        write!(f, "\n{mark} {}: {}", problem.path, problem.reason)?;
-    }
-    match problems.len().checked_sub(PRINTED) {
-        Some(more @ 1..) => {
-            write!(f, "\n  and {more} more; the object problems.jsonl of the set names them all")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// What a run did.
@@ -278,16 +264,9 @@ impl Entry {
     }
 
     fn exit(&self) -> Exit {
-        let stored = |complete: bool, missing: bool| match (complete, missing) {
-            (false, _) => Exit::Data,
-            (true, true) => Exit::Missed,
-            (true, false) => Exit::Done,
-        };
         match self {
-            Self::Stored(set) => {
-                stored(set.complete, !set.missing_in.is_empty() || set.tag_problem.is_some())
-            }
-            Self::Files(set) => stored(set.complete, !set.missing_in.is_empty()),
+            Self::Stored(set) => exit(set.complete, !set.missing_in.is_empty() || set.tag_problem.is_some()),
+            Self::Files(set) => exit(set.complete, !set.missing_in.is_empty()),
             Self::Unchanged(_) => Exit::Done,
             Self::Failed(failed) => failed.exit,
         }
@@ -356,14 +335,12 @@ impl fmt::Display for Stored {
             let new = if self.bundle { "" } else { ", without new objects" };
             write!(f, "\n  it builds on set {parent}, {} in all{new}", self.builds_on + 1)?;
         }
-        for (repository, reason) in &self.missing_in {
-            write!(f, "\n  not in {repository}: {reason}")?;
-        }
+        print_missing(f, &self.missing_in)?;
         if let Some(tag) = &self.tag {
             write!(f, "\n  tagged as {tag}")?;
         }
         beside(f, &self.state, self.uncommitted)?;
-        problems(f, &self.problems)?;
+        print_problems(f, &self.problems)?;
         let problem = self.tag_problem.iter().map(|problem| format!("no tag was left: {problem}"));
         problem.chain(self.warnings.iter().cloned()).try_for_each(|warning| write!(f, "\n! {warning}"))?;
         self.notes.iter().try_for_each(|note| write!(f, "\n- {note}"))
@@ -394,10 +371,8 @@ impl fmt::Display for Files {
             "\n- it is no git repository, and was taken as files: restore-config --name {}",
             self.name
         )?;
-        for (repository, reason) in &self.missing_in {
-            write!(f, "\n  not in {repository}: {reason}")?;
-        }
-        problems(f, &self.problems)
+        print_missing(f, &self.missing_in)?;
+        print_problems(f, &self.problems)
     }
 }
 

@@ -8,8 +8,7 @@ use backstay_file_ops::config_set::{ConfigPlan, ConfigReport, Problem};
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// Most problems that are printed; the set has them all.
-const PRINTED: usize = 20;
+use crate::file_sets::{exit, print_missing, print_problems};
 
 /// What `--dry-run` prints.
 #[derive(Debug, Serialize)]
@@ -28,27 +27,12 @@ impl fmt::Display for Plan {
             plan.folders,
             plan.links
         )?;
-        problems(f, &plan.problems)?;
+        print_problems(f, &plan.problems)?;
         collisions(f, plan.case_collisions)?;
         for finding in &plan.findings {
             write!(f, "\n! a secret: {finding}")?;
         }
         Ok(())
-    }
-}
-
-fn problems(f: &mut fmt::Formatter<'_>, problems: &[Problem]) -> fmt::Result {
-    // Grave ones first.
-    let (grave, light): (Vec<_>, Vec<_>) = problems.iter().partition(|problem| problem.kind.is_grave());
-    for problem in grave.iter().chain(&light).take(PRINTED) {
-        let mark = if problem.kind.is_grave() { '!' } else { '-' };
-        write!(f, "\n{mark} {}: {}", problem.path, problem.reason)?;
-    }
-    match problems.len().checked_sub(PRINTED) {
-        Some(more @ 1..) => {
-            write!(f, "\n  and {more} more; the object problems.jsonl of the set names them all")
-        }
-        _ => Ok(()),
     }
 }
 
@@ -116,13 +100,8 @@ impl BackedUp {
         }
     }
 
-    /// What is not in the set is graver than a repository that does not have it.
     pub(super) fn exit(&self) -> Exit {
-        match (self.complete, self.missing_in.is_empty()) {
-            (false, _) => Exit::Data,
-            (true, false) => Exit::Missed,
-            (true, true) => Exit::Done,
-        }
+        exit(self.complete, !self.missing_in.is_empty())
     }
 }
 
@@ -143,14 +122,12 @@ impl fmt::Display for BackedUp {
             self.stored_in.join(", "),
             if self.encrypted { "" } else { "; not encrypted" }
         )?;
-        for (repository, reason) in &self.missing_in {
-            write!(f, "\n  not in {repository}: {reason}")?;
-        }
+        print_missing(f, &self.missing_in)?;
         if let Some(secrets) = self.secrets {
             let (are, they) = if secrets == 1 { ("is", "its version") } else { ("are", "their versions") };
             write!(f, "\n  {secrets} of its secrets {are} kept elsewhere; {they} in use {are} noted")?;
         }
-        problems(f, &self.problems)?;
+        print_problems(f, &self.problems)?;
         collisions(f, self.case_collisions)?;
         if !self.privileged {
             f.write_str("\n- not root: attributes of files that only root sees are not in the set")?;
