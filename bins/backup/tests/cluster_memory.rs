@@ -8,7 +8,6 @@ mod cluster;
 mod support;
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use backstay_testkit::PostgresOptions;
 
@@ -16,7 +15,8 @@ use cluster::Cluster;
 
 /// The most memory that a backup ever had, in MiB.
 fn peak(cluster: &Cluster) -> u64 {
-    let mut program = Command::new(support::path("backup-cluster"))
+    let mut program = Command::new(support::path("backup-cluster"));
+    program
         .arg("--repository")
         .arg(cluster.root.path().join("repository"))
         .args(["--jobs", "2", "--option", "compression.workers=2"])
@@ -24,23 +24,8 @@ fn peak(cluster: &Cluster) -> u64 {
         .env("PGPASSFILE", cluster.postgres.passfile())
         .env("HOME", cluster.root.path())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let status = format!("/proc/{}/status", program.id());
-    let mut peak = 0;
-    loop {
-        // The last one seen: it only grows, and is gone with the process.
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let seen = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        peak = peak.max(seen.unwrap_or_default());
-        if let Some(ended) = program.try_wait().unwrap() {
-            assert!(ended.success(), "{ended}");
-            return peak >> 10;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+        .stdout(Stdio::null());
+    support::peak(program)
 }
 
 #[tokio::test(flavor = "multi_thread")]

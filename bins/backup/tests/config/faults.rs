@@ -1,18 +1,9 @@
 //! Full disks and stores that fail: no half set, a clear word, and the same command works afterwards.
 
-use std::time::Duration;
+use backstay_testkit::s3::{Effect, FaultRule};
 
-use backstay_testkit::s3::{Effect, FaultRule, Faults};
-
-use crate::support::{Bench, Bucket, files};
+use crate::support::{Bench, Bucket, files, noise, until};
 use crate::{COMMON, bench};
-
-/// Bytes that do not compress.
-fn noise(length: usize) -> String {
-    use rand::{RngExt as _, SeedableRng as _};
-    let mut random = rand::rngs::StdRng::seed_from_u64(5);
-    (0..length).map(|_| char::from(random.random_range(b' '..=b'~'))).collect()
-}
 
 #[test]
 fn a_disk_without_room_ends_with_5_and_leaves_no_set() {
@@ -28,15 +19,6 @@ fn a_disk_without_room_ends_with_5_and_leaves_no_set() {
     bench.run("backup-config", &[&args[..], &["--exclude", "large"]].concat()).expect(0);
 }
 
-/// Names of the objects of sets in the bucket, by what was written to it.
-fn manifests(bucket: &Bucket) -> usize {
-    bucket
-        .history()
-        .lines()
-        .filter(|line| line.starts_with("PutObject") && line.ends_with("manifest.json"))
-        .count()
-}
-
 fn in_a_bucket() -> (Bench, Bucket) {
     let (mut bench, _) = bench();
     bench.write("etc/large", &noise(12 << 20));
@@ -48,50 +30,33 @@ fn in_a_bucket() -> (Bench, Bucket) {
 #[test]
 fn errors_of_a_store_that_pass_are_not_noticed() {
     let (bench, bucket) = in_a_bucket();
-    let passing = [
-        ("PutObject", Effect::InternalError),
-        ("PutObject", Effect::LoseReply),
-        ("UploadPart", Effect::SlowDown),
-        ("UploadPart", Effect::DropRequest),
-        ("UploadPart", Effect::CutUpload(1000)),
-        ("UploadPart", Effect::Delay(Duration::from_millis(300))),
-        ("CompleteMultipartUpload", Effect::InternalError),
-        ("CompleteMultipartUpload", Effect::LoseReply),
-    ];
-    for (number, (operation, effect)) in passing.into_iter().enumerate() {
-        let rule = FaultRule::on(operation, effect.clone()).key_contains("/sets/").first(2);
-        bucket.server.faults().set(Faults::default().rule(rule));
-        let ended = bench.run("backup-config", &["etc", "--force"]).expect(0);
-        assert!(bucket.server.faults().fired() > 0, "{operation} {effect:?}: {ended:?}");
-        assert_eq!(manifests(&bucket), number + 1, "{operation} {effect:?}");
-    }
-    bucket.server.faults().clear();
-    let (ended, list) = bench.json("verify-backups", &["--full"]);
-    assert_eq!(ended.code, 0, "{list}");
+    bucket.expect_patience(&bench, "backup-config", &["etc", "--force"]);
 }
 
 #[test]
 fn lasting_refusals_of_a_store_leave_no_set_and_are_named() {
     let (bench, bucket) = in_a_bucket();
     bench.run("backup-config", &["etc"]).expect(0);
-    for (operation, part, effect, code) in [
-        ("PutObject", "manifest.json", Effect::AccessDenied, 2),
-        ("UploadPart", "files.tar", Effect::AccessDenied, 2),
-        ("CompleteMultipartUpload", "files.tar", Effect::AccessDenied, 2),
-        ("PutObject", "manifest.json", Effect::InternalError, 5),
-        ("UploadPart", "files.tar", Effect::Delay(Duration::from_secs(40)), 5),
-    ] {
-        // All attempts at a store that is down take half a minute, and at a silent one minutes.
-        if code == 5 && std::env::var_os("BACKSTAY_SOAK").is_none() {
-            continue;
-        }
-        let rule = FaultRule::on(operation, effect).key_contains(part);
-        bucket.server.faults().set(Faults::default().rule(rule));
-        let ended = bench.run("backup-config", &["etc", "--force"]).expect(code);
-        assert!(ended.stderr.starts_with("error: ") && ended.stderr.contains("bucket"), "{}", ended.stderr);
-        assert_eq!(manifests(&bucket), 1, "{operation}");
-    }
-    bucket.server.faults().clear();
-    bench.run("backup-config", &["etc", "--force"]).expect(0);
-    assert_eq!(manifests(&bucket), 2);
+    bucket.expect_refusals(&bench, "backup-config", &["etc", "--force"], "files.tar");
+}
+
+#[test]
+fn a_repository_that_failed_gets_what_did_not_change_the_next_time() {
+    let (mut bench, bucket) = in_a_bucket();
+    bucket.lend_beside(&mut bench, &["disk"], 1);
+    // Old enough that nobody expects it to change again.
+    until(|| bench.run("backup-config", &["etc"]).expect(0).stdout.starts_with("unchanged "));
+    bucket.fail(FaultRule::on("PutObject", Effect::AccessDenied).key_contains("manifest.json"));
+    let (ended, missed) = bench.json("backup-config", &["etc", "--force"]);
+    ended.expect(6);
+    assert_eq!(
+        (&missed["stored-in"], &missed["missing-in"][0][0]),
+        (&serde_json::json!(["disk"]), &"bucket".into())
+    );
+    let before = bucket.manifests();
+    bucket.heal();
+    let whole = bench.run("backup-config", &["etc"]).expect(0).stdout;
+    assert!(whole.starts_with("set "), "{whole}");
+    assert_eq!(bucket.manifests(), before + 1);
+    assert!(bench.run("backup-config", &["etc"]).expect(0).stdout.starts_with("unchanged "));
 }

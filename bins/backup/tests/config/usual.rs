@@ -84,3 +84,20 @@ fn a_restore_test_unpacks_and_compares() {
     let listed = bench.run("list-backups", &COMMON).expect(0).stdout;
     assert!(listed.contains("config"), "{listed}");
 }
+
+#[test]
+fn another_file_system_below_is_an_empty_folder_unless_that_is_asked_for() {
+    let (mut bench, _) = bench();
+    bench.set("BACKSTAY_ENCRYPTION_RECIPIENTS", "");
+    if !bench.make_disk("etc/mounted", "1m") {
+        assert!(backstay_testkit::Account::for_servers().unwrap().is_none(), "root can mount");
+        return;
+    }
+    bench.write("etc/mounted/file", "x\n");
+    let plain = [&COMMON[..], &["etc", "--plaintext", "--force"]].concat();
+    for (more, files) in [(&[][..], 1), (&["--cross-file-systems"], 2)] {
+        let (ended, report) = bench.json("backup-config", &[&plain[..], more].concat());
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert_eq!((&report["files"], &report["folders"]), (&files.into(), &2.into()), "{report}");
+    }
+}

@@ -3,13 +3,19 @@
 
 mod bench;
 mod bucket;
+mod git;
 mod harm;
+mod memory;
 mod moments;
+mod noise;
 pub mod table;
 
 pub use bench::{Bench, Ended, files, flip_a_bit, until};
 pub use bucket::{Bucket, address};
+pub use git::git;
+pub use memory::peak;
 pub use moments::Moments;
+pub use noise::noise;
 
 /// The programs of this package.
 pub const PROGRAMS: [&str; 10] = [

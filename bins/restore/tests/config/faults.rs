@@ -3,15 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use backstay_backup_core::key::Prefix;
-use backstay_backup_core::secret::Secret;
-use backstay_storage_s3::{Credentials, S3Options, S3Store};
-use backstay_testkit::s3::{Effect, FaultRule, Faults};
+use backstay_testkit::s3::FaultRule;
 
-use crate::support::{Bench, Bucket, files};
+use crate::support::{Bench, Bucket, files, place_in, unreadable, unreadable_for_now};
 use crate::{COMMON, etc, in_a_folder, prepare, store_in};
 
 /// More than are prepared together.
@@ -78,16 +73,8 @@ fn in_a_bucket() -> (Bench, Bucket) {
     let (mut bench, bucket) = (Bench::new(), Bucket::start());
     let options = prepare(&bench);
     fill(&bench.path("etc/many"), "new");
-    let credentials = Credentials::Static {
-        access_key_id: "admin".to_owned(),
-        secret_access_key: Secret::new("admin-secret".to_owned()),
-        session_token: None,
-    };
-    let place = S3Options::new("backups").region("us-east-1").endpoint(bucket.server.endpoint());
-    let place = place.prefix(Prefix::parse("shop").unwrap()).credentials(credentials);
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let store = Arc::new(S3Store::open(place).await.unwrap());
-        Box::pin(store_in(store, &options)).await;
+        Box::pin(store_in(place_in(&bucket).await, &options)).await;
     });
     bucket.lend(&mut bench);
     fs::remove_dir_all(bench.path("etc/many")).unwrap();
@@ -101,47 +88,19 @@ fn errors_of_a_store_that_pass_are_not_noticed_and_lasting_ones_touch_nothing() 
     let (bench, bucket) = in_a_bucket();
     let live = bench.path("etc");
     let before = everything(&live);
-    for (effect, code) in [
-        (Effect::AccessDenied, 2),
-        (Effect::Error { status: 404, code: "NoSuchKey".to_owned() }, 3),
-        (Effect::FlipReplyBit(200), 3),
-    ] {
-        let rule = FaultRule::on("GetObject", effect.clone()).key_contains("files.tar");
-        bucket.server.faults().set(Faults::default().rule(rule));
+    for (effect, code) in unreadable() {
+        bucket.fail(FaultRule::on("GetObject", effect.clone()).key_contains("files.tar"));
         let ended = bench.run("restore-config", &APPLY);
         assert_eq!(ended.code, code, "{effect:?}: {ended:?}");
-        assert!(bucket.server.faults().fired() > 0);
+        bucket.heal();
         assert!(everything(&live) == before, "{effect:?}");
     }
-    for effect in [
-        Effect::InternalError,
-        Effect::ServiceUnavailable,
-        Effect::DropRequest,
-        Effect::CutReply(100),
-        Effect::Delay(Duration::from_millis(300)),
-    ] {
-        let rule = FaultRule::on("GetObject", effect.clone()).first(2);
-        bucket.server.faults().set(Faults::default().rule(rule));
+    for effect in unreadable_for_now() {
+        bucket.fail(FaultRule::on("GetObject", effect.clone()).first(2));
         let ended = bench.run("restore-config", &APPLY);
         assert_eq!(ended.code, 0, "{effect:?}: {ended:?}");
-        assert!(bucket.server.faults().fired() > 0);
+        bucket.heal();
         assert_eq!(files(&bench.path("etc/many")).len(), FILES, "{effect:?}");
         fs::remove_dir_all(bench.path("etc/many")).unwrap();
-    }
-}
-
-/// One that answers nothing but errors ends in 5 after all attempts, which takes a minute.
-#[test]
-fn a_store_that_is_down_for_long_ends_with_5() {
-    if std::env::var_os("BACKSTAY_SOAK").is_none() {
-        return;
-    }
-    let (bench, bucket) = in_a_bucket();
-    let before = everything(&bench.path("etc"));
-    for effect in [Effect::InternalError, Effect::DropRequest] {
-        let rule = FaultRule::on("GetObject", effect).key_contains("files.tar");
-        bucket.server.faults().set(Faults::default().rule(rule));
-        bench.run("restore-config", &APPLY).expect(5);
-        assert!(everything(&bench.path("etc")) == before);
     }
 }

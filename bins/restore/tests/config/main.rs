@@ -10,19 +10,14 @@ mod usual;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use backstay_backup_core::clock::SystemClock;
 use backstay_backup_core::encryption::Recipients;
 use backstay_backup_core::id::Stanza;
-use backstay_backup_core::local::LocalStore;
 use backstay_backup_core::progress::Progress;
-use backstay_backup_core::replicas::Repositories;
-use backstay_backup_core::repository::Repository;
 use backstay_backup_core::store::SharedStore;
 use backstay_file_ops::SelectionOptions;
 use backstay_file_ops::config_set::{ConfigOptions, backup_config};
-use support::{Bench, key_text};
+use support::{Bench, folder, key_text, repositories};
 use tokio_util::sync::CancellationToken;
 
 const COMMON: [&str; 4] = ["--repository", "./local", "--identity-file", "key.txt"];
@@ -52,14 +47,13 @@ fn prepare(bench: &Bench) -> ConfigOptions {
 
 /// Backs up into the repository `local`.
 fn in_a_folder(bench: &Bench, options: &ConfigOptions) {
-    let store = Arc::new(LocalStore::create(bench.path("local")).unwrap());
+    let store = folder(bench, "local");
     tokio::runtime::Runtime::new().unwrap().block_on(Box::pin(store_in(store, options)));
 }
 
 /// Makes a repository with one set.
 async fn store_in(store: SharedStore, options: &ConfigOptions) {
-    let repository = Repository::create("local", store, &SystemClock).await.unwrap();
-    let repositories = Repositories::new(vec![repository], 1, Arc::new(SystemClock)).unwrap();
+    let repositories = repositories([store]).await;
     backup_config(&repositories, options, &Progress::new(), &CancellationToken::new()).await.unwrap();
 }
 

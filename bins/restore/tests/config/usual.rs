@@ -73,3 +73,51 @@ fn damage_a_missing_key_and_a_foreign_folder_change_nothing() {
     assert!(damaged.contains(" is damaged: files.tar.zst.age: "), "{damaged}");
     bench.run("restore-config", &["--repository", "./local"]).expect(2);
 }
+
+/// What a program asked of the kernel, one call a line, in order.
+fn calls(bench: &Bench, args: &[&str]) -> Vec<String> {
+    let program = bench.command("restore-config", args);
+    let traced =
+        "trace=rename,renameat,renameat2,unlink,unlinkat,open,openat,openat2,syncfs,fsync,truncate,ftruncate";
+    let options = ["-f", "-qq", "-y", "-o", "calls", "-e", traced];
+    let mut traced = bench.command("strace", &options);
+    let output = traced.arg("--").arg(program.get_program()).args(program.get_args()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let calls = fs::read_to_string(bench.path("calls")).unwrap();
+    calls.lines().map(|line| line.split_once(' ').unwrap().1.trim_start().to_owned()).collect()
+}
+
+/// A reader at any moment finds the old file or the new one, and so does one after a power failure.
+#[test]
+fn a_live_file_is_replaced_by_a_rename_between_two_syncs_and_by_nothing_else() {
+    let bench = bench();
+    bench.write("etc/app/main.conf", "listen = 8080\n");
+    fs::remove_file(bench.path("etc/app/other.conf")).unwrap();
+    let calls = calls(&bench, &[&COMMON[..], &["--staging", "staging", "--apply"]].concat());
+    let live = etc(&bench).join("app").display().to_string();
+    let touches = |call: &str, name: &str| call.contains(name) && !call.contains("/staging/files");
+    let at = |wanted: &dyn Fn(&str) -> bool| {
+        let found = calls.iter().enumerate().filter(|(_, call)| wanted(call)).map(|(at, _)| at);
+        found.collect::<Vec<_>>()
+    };
+    let renames = at(&|call| call.starts_with("rename") && call.contains(&live));
+    assert_eq!(renames.len(), 2, "{calls:#?}");
+    // What was there is on disk, and how to take it back, before anything is put in its place.
+    let (first, last) = (renames[0], renames[1]);
+    let kept = at(&|call| call.starts_with("fsync") && call.contains("/undo/"));
+    assert!(kept.len() >= 3 && kept.iter().filter(|at| **at < first).count() >= 3, "{calls:#?}");
+    let synced = at(&|call| call.starts_with("syncfs"));
+    assert!(synced.iter().any(|at| *at < first) && synced.iter().any(|at| *at > last), "{calls:#?}");
+    let written =
+        at(&|call| call.starts_with("openat") && call.contains("O_CREAT") && call.contains(".backstay-"));
+    assert!(written.len() == 2 && synced.iter().any(|at| (written[1]..first).contains(at)), "{calls:#?}");
+    // No other call that changes something has to do with their names.
+    for name in ["\"main.conf\"", "\"other.conf\""] {
+        let others = at(&|call| {
+            let changes =
+                call.starts_with("unlink") || call.contains("truncate") || call.contains("O_WRONLY");
+            changes && touches(call, name)
+        });
+        assert_eq!(others, [] as [usize; 0], "{calls:#?}");
+    }
+}

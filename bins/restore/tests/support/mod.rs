@@ -5,6 +5,8 @@
 mod bench;
 #[path = "../../../backup/tests/support/bucket.rs"]
 mod bucket;
+#[path = "../../../backup/tests/support/git.rs"]
+mod git;
 #[path = "../../../backup/tests/support/harm.rs"]
 mod harm;
 #[path = "../../../backup/tests/support/moments.rs"]
@@ -20,16 +22,21 @@ use age::secrecy::ExposeSecret;
 use backstay_backup_core::clock::SystemClock;
 use backstay_backup_core::encryption::Recipients;
 use backstay_backup_core::id::Stanza;
+use backstay_backup_core::key::Prefix;
 use backstay_backup_core::local::LocalStore;
 use backstay_backup_core::progress::Progress;
 use backstay_backup_core::replicas::Repositories;
 use backstay_backup_core::repository::Repository;
+use backstay_backup_core::secret::Secret;
+use backstay_backup_core::store::SharedStore;
 use backstay_postgres_ops::{DumpOptions, Server, ToolSearch, backup_database};
+use backstay_storage_s3::{Credentials, S3Options, S3Store};
 use backstay_testkit::{PostgresOptions, TestPostgres};
 use tokio_util::sync::CancellationToken;
 
 pub use bench::{Bench, Ended, files, flip_a_bit, until};
-pub use bucket::Bucket;
+pub use bucket::{Bucket, unreadable, unreadable_for_now};
+pub use git::git;
 pub use moments::Moments;
 
 pub fn path(program: &str) -> &'static str {
@@ -117,4 +124,32 @@ pub fn data(bench: &Bench) -> PathBuf {
 
 pub fn key_text(key: &age::x25519::Identity) -> String {
     key.to_string().expose_secret().to_owned()
+}
+
+/// A new folder to make a repository in.
+pub fn folder(bench: &Bench, name: &str) -> SharedStore {
+    Arc::new(LocalStore::create(bench.path(name)).unwrap())
+}
+
+/// The place in a bucket that [`Bucket::lend`] lends.
+pub async fn place_in(bucket: &Bucket) -> SharedStore {
+    let credentials = Credentials::Static {
+        access_key_id: "admin".to_owned(),
+        secret_access_key: Secret::new("admin-secret".to_owned()),
+        session_token: None,
+    };
+    let place = S3Options::new("backups").region("us-east-1").endpoint(bucket.server.endpoint());
+    let place = place.prefix(Prefix::parse("shop").unwrap()).credentials(credentials);
+    Arc::new(S3Store::open(place).await.unwrap())
+}
+
+/// Repositories in these stores, all of which take part in each set.
+pub async fn repositories(stores: impl IntoIterator<Item = SharedStore>) -> Repositories {
+    let mut members = Vec::new();
+    for store in stores {
+        let name = format!("r{}", members.len() + 1);
+        members.push(Repository::open_or_create(&name, store, &SystemClock).await.unwrap());
+    }
+    let all = members.len();
+    Repositories::new(members, all, Arc::new(SystemClock)).unwrap()
 }

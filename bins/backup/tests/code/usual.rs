@@ -1,49 +1,10 @@
-//! `backup-code` as it is run, and what the other programs make of its sets.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod support;
+//! Sets, restore tests, refusals.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
-use support::{Bench, files, flip_a_bit};
+use crate::support::{files, flip_a_bit};
+use crate::{COMMON, bench};
 
-fn git(folder: &Path, args: &[&str]) {
-    let done = Command::new("git")
-        .args(["-c", "user.name=somebody", "-c", "user.email=s@localhost"])
-        .args(args)
-        .current_dir(folder)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-fn commit(bench: &Bench, repository: &str, file: &str, content: &str) {
-    bench.write(&format!("{repository}/{file}"), content);
-    git(&bench.path(repository), &["add", file]);
-    git(&bench.path(repository), &["commit", "-q", "-m", file]);
-}
-
-/// A key, a scratch folder, and a repository with one commit.
-fn bench() -> Bench {
-    let mut bench = Bench::new();
-    let key = age::x25519::Identity::generate();
-    bench.set("BACKSTAY_ENCRYPTION_RECIPIENTS", key.to_public().to_string());
-    bench.set("BACKSTAY_ENCRYPTION_ALLOW_SINGLE_RECIPIENT", "true");
-    bench.write_secret("key.txt", age::secrecy::ExposeSecret::expose_secret(&key.to_string()));
-    for repository in ["shop", "tools"] {
-        fs::create_dir(bench.path(repository)).unwrap();
-        git(&bench.path(repository), &["init", "-q", "-b", "main"]);
-        commit(&bench, repository, "README", "hello\n");
-    }
-    fs::create_dir(bench.path("scratch")).unwrap();
-    bench
-}
-
-const COMMON: [&str; 4] = ["--repository", "./local", "--scratch", "scratch"];
 const VERIFY: [&str; 7] =
     ["--repository", "./local", "--scratch", "scratch", "--restore-test", "--identity-file", "key.txt"];
 
@@ -63,7 +24,7 @@ fn several_repositories_full_then_new_then_nothing() {
         said.starts_with("shop is unchanged since set ") && said.contains("\ntools is unchanged "),
         "{said}"
     );
-    commit(&bench, "shop", "new", "x\n");
+    bench.commit("shop", "new", "x\n");
     bench.write("shop/untracked", "x\n");
     let said = bench.run("backup-code", &[&COMMON[..], &["shop"]].concat()).expect(0).stdout;
     assert!(said.starts_with("increment "), "{said}");
@@ -77,7 +38,7 @@ fn several_repositories_full_then_new_then_nothing() {
 fn a_restore_test_clones_every_newest_set_and_compares() {
     let bench = bench();
     bench.run("backup-code", &[&COMMON[..], &["shop", "tools"]].concat()).expect(0);
-    commit(&bench, "shop", "new", "x\n");
+    bench.commit("shop", "new", "x\n");
     bench.write("shop/README", "changed\n");
     bench.run("backup-code", &[&COMMON[..], &["shop", "--uncommitted"]].concat()).expect(0);
     let (ended, report) = bench.json("verify-backups", &VERIFY);
@@ -127,7 +88,7 @@ fn what_stops_it_ends_with_its_code_and_says_what_to_do() {
     // Without a key.
     bench.set("BACKSTAY_ENCRYPTION_RECIPIENTS", "");
     bench.run("backup-code", &[&COMMON[..], &["shop"]].concat()).expect(2);
-    commit(&bench, "shop", ".env", "A=1\n");
+    bench.commit("shop", ".env", "A=1\n");
     let plain = [&COMMON[..], &["shop", "--plaintext"]].concat();
     let stopped = bench.run("backup-code", &plain).expect(2).stderr;
     assert!(stopped.contains("/.env (environment-file)"), "{stopped}");

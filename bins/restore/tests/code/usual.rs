@@ -1,75 +1,9 @@
-//! `restore-code` as it is run: plan, restore, one file, and what it refuses.
-#![allow(clippy::unwrap_used, missing_docs)]
+//! Plan, restore, one file, and what is refused.
 
-mod support;
-
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
 
-use backstay_backup_core::clock::SystemClock;
-use backstay_backup_core::encryption::Recipients;
-use backstay_backup_core::id::Stanza;
-use backstay_backup_core::local::LocalStore;
-use backstay_backup_core::process::{CommandRunner, SystemRunner};
-use backstay_backup_core::progress::Progress;
-use backstay_backup_core::replicas::Repositories;
-use backstay_backup_core::repository::Repository;
-use backstay_file_ops::code::{CodeOptions, backup_code};
-use support::{Bench, files, flip_a_bit, key_text};
-use tokio_util::sync::CancellationToken;
-
-fn git(folder: &Path, args: &[&str]) -> String {
-    let done = Command::new("git")
-        .args(["-c", "user.name=somebody", "-c", "user.email=s@localhost"])
-        .args(args)
-        .current_dir(folder)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap()
-}
-
-/// A full set and an increment of `shop`, encrypted to the key in `key.txt`.
-fn bench() -> Bench {
-    let bench = Bench::new();
-    let key = age::x25519::Identity::generate();
-    bench.write_secret("key.txt", &key_text(&key));
-    let shop = bench.path("shop");
-    fs::create_dir(&shop).unwrap();
-    fs::create_dir(bench.path("scratch")).unwrap();
-    git(&shop, &["init", "-q", "-b", "main"]);
-    let recipient = key.to_public().to_string();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    for file in ["first", "second"] {
-        bench.write(&format!("shop/{file}"), file);
-        git(&shop, &["add", file]);
-        git(&shop, &["commit", "-q", "-m", file]);
-        git(&shop, &["tag", file]);
-        bench.write("shop/untracked", "u\n");
-        runtime.block_on(Box::pin(store(&bench, &recipient)));
-    }
-    bench
-}
-
-async fn store(bench: &Bench, recipient: &str) {
-    let store = Arc::new(LocalStore::create(bench.path("local")).unwrap());
-    let repository = Repository::open_or_create("local", store, &SystemClock).await.unwrap();
-    let repositories = Repositories::new(vec![repository], 1, Arc::new(SystemClock)).unwrap();
-    let stanza = Stanza::parse("main").unwrap();
-    let mut options = CodeOptions::new(stanza, "shop", &bench.path("shop"), &bench.path("scratch"));
-    options.recipients = Recipients::parse([recipient]).unwrap();
-    options.uncommitted = true;
-    let environment = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-    let runner: Arc<dyn CommandRunner> = Arc::new(SystemRunner::new(&environment));
-    backup_code(&repositories, &options, &runner, &Progress::new(), &CancellationToken::new()).await.unwrap();
-}
-
-const COMMON: [&str; 4] = ["--repository", "./local", "--identity-file", "key.txt"];
+use crate::support::{files, flip_a_bit, git};
+use crate::{COMMON, bench};
 
 #[test]
 fn a_plan_writes_nothing_and_a_restore_is_whole() {
@@ -89,8 +23,7 @@ fn a_plan_writes_nothing_and_a_restore_is_whole() {
     let (ended, done) = bench.json("restore-code", &[&to[..], &["--apply", "--uncommitted"]].concat());
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!((&done["sets"], &done["refs"], &done["uncommitted"]), (&2.into(), &3.into(), &true.into()));
-    let refs = |folder: &str| git(&bench.path(folder), &["show-ref", "--head"]);
-    assert_eq!(refs("back"), refs("shop"));
+    assert_eq!(bench.refs("back"), bench.refs("shop"));
     assert_eq!(fs::read_to_string(bench.path("back/untracked")).unwrap(), "u\n");
     let taken = bench.run("restore-code", &[&to[..], &["--apply"]].concat()).expect(4).stderr;
     assert!(taken.contains("/back is in the way: there is something in it"), "{taken}");
