@@ -73,8 +73,11 @@ fn run(folder: &Path, back_up: bool) {
     }));
 }
 
-/// Runs a child and kills it after a share of the time that it takes; whether it was killed before its end.
-fn kill(scene: &Scene, variable: &str, test: &str, after: Duration) -> bool {
+/// Runs a child and kills it after a random share of the time that it takes; whether it was killed before its end. One that
+/// ended before tells how long it takes now: other programs come and go.
+fn kill(scene: &Scene, variable: &str, test: &str, whole: &mut Duration) -> bool {
+    let begun = Instant::now();
+    let after = whole.mul_f64(rand::rng().random_range(0.0..1.3));
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test])
         .env(variable, scene.path(""))
@@ -82,7 +85,14 @@ fn kill(scene: &Scene, variable: &str, test: &str, after: Duration) -> bool {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    std::thread::sleep(after);
+    while begun.elapsed() < after {
+        if let Some(ended) = child.try_wait().unwrap() {
+            assert!(ended.success(), "{ended}");
+            *whole = begun.elapsed();
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
     child.kill().unwrap();
     !child.wait().unwrap().success()
 }
@@ -131,13 +141,11 @@ fn a_killed_backup_leaves_whole_sets_only() {
     let git = prepare(&scene);
     time_of(&scene, BACKUP, "kills::child_that_backs_up");
     git.commit("second", "2");
-    let whole = time_of(&scene, BACKUP, "kills::child_that_backs_up");
+    let mut whole = time_of(&scene, BACKUP, "kills::child_that_backs_up");
     let (mut killed, mut sets) = (0, scene.sets().len());
-    let mut random = rand::rng();
     for round in 0..rounds() {
         git.commit(&format!("round{round}"), [round as u8; 100_000]);
-        let share = random.random_range(0.0..1.3);
-        killed += u32::from(kill(&scene, BACKUP, "kills::child_that_backs_up", whole.mul_f64(share)));
+        killed += u32::from(kill(&scene, BACKUP, "kills::child_that_backs_up", &mut whole));
         assert_quiet(&scene.path("scratch"));
         let now = scene.sets().len();
         assert!(now - sets <= 1);
@@ -180,13 +188,11 @@ fn a_killed_restore_leaves_nothing_or_all() {
     scene.back_up(&options);
     git.commit("more", "more");
     scene.back_up(&options);
-    let whole = time_of(&scene, RESTORE, "kills::child_that_restores");
+    let mut whole = time_of(&scene, RESTORE, "kills::child_that_restores");
     let (expected, mut killed, mut done) = ((git.refs(), git.work()), 0, 0);
-    let mut random = rand::rng();
     for round in 0..rounds() {
         let _ = fs::remove_dir_all(scene.path("back"));
-        let share = random.random_range(0.0..1.3);
-        killed += u32::from(kill(&scene, RESTORE, "kills::child_that_restores", whole.mul_f64(share)));
+        killed += u32::from(kill(&scene, RESTORE, "kills::child_that_restores", &mut whole));
         assert_quiet(&scene.path("back"));
         if scene.path("back").exists() {
             let back = Git(scene.path("back"));
