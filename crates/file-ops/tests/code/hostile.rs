@@ -266,7 +266,7 @@ fn forged_sets_are_refused_and_write_nothing() {
         (
             "a tag less",
             edit(&good, |state| {
-                state["refs"].as_array_mut().unwrap().retain(|one| one["name"] != "refs/tags/before")
+                state["refs"].as_array_mut().unwrap().retain(|one| one["name"] != "refs/tags/before");
             }),
         ),
         (

@@ -135,7 +135,8 @@ fn every_file_of_many_is_looked_into() {
     for number in 0..300 {
         fs::write(tree.join(format!("{number:03}.conf")), format!("x ghp_{}\n", letters(36))).unwrap();
     }
-    let Err(Error::Secrets { findings }) = scene.try_back_up(&scene.plain(&[tree.clone()])) else {
+    let Err(Error::Secrets { findings }) = scene.try_back_up(&scene.plain(std::slice::from_ref(&tree)))
+    else {
         panic!("it was stored");
     };
     let found: Vec<_> = findings.iter().map(|finding| finding.path.clone()).collect();
