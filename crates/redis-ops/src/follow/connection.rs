@@ -3,8 +3,6 @@
 //! Whatever happens to the stores, this reads on. Only a full spool stops it: then it detaches, so that the server need not keep
 //! everything for it, and attaches again when there is room.
 
-use std::time::Duration;
-
 use backstay_backup_core::Class;
 use backstay_backup_core::error::describe;
 use backstay_backup_core::id::Stanza;
@@ -14,7 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::FollowError;
-use super::decide::{self, Fill, Meaning, meaning, pause};
+use super::again::{CameTo, Failures, Word};
+use super::decide::{self, Fill, Meaning, meaning};
 use super::facts::Shared;
 use super::segmenter::{Piece, Received};
 use crate::archive::{Boundary, HistoryRecord, Position, StreamId};
@@ -22,9 +21,6 @@ use crate::psync::{self, Answer, FullSync, PsyncOptions, Replication};
 use crate::resp::StreamState;
 use crate::server::{Attach, Server, ServerFacts, Shard, find_shards};
 use crate::source::{Endpoint, Source};
-
-/// A connection that lasted so long was no failure.
-const LASTING: Duration = Duration::from_secs(1);
 
 /// Which server is followed.
 #[derive(Clone, Debug)]
@@ -63,6 +59,8 @@ pub(super) struct Follower {
     pub(super) pieces: mpsc::Sender<Piece>,
     /// Where the stream goes on, and what holds there.
     pub(super) known: Option<(Position, StreamState)>,
+    /// How far the attempt at hand has come.
+    pub(super) came_to: CameTo,
 }
 
 impl Follower {
@@ -71,11 +69,11 @@ impl Follower {
     /// # Errors
     /// What is wrong with the first attempt, when trying again is pointless; that the segmenter has ended.
     pub(super) async fn run(&mut self, cancel: &CancellationToken) -> Result<(), FollowError> {
-        let mut failures = 0_u32;
+        let mut failures = Failures::default();
         let mut attached = false;
         while !cancel.is_cancelled() {
             self.wait_for_room(cancel).await;
-            let begin = Instant::now();
+            self.came_to = CameTo::Nothing;
             let ended = tokio::select! {
                 ended = self.attach(&mut attached) => ended,
                 () = cancel.cancelled() => Ok(()),
@@ -86,16 +84,17 @@ impl Follower {
             if is_hopeless || matches!(error, FollowError::Spool { .. }) {
                 return Err(error);
             }
-            failures = if begin.elapsed() > LASTING { 1 } else { failures + 1 };
+            let may_pass = matches!(error.class(), Class::Temporary);
+            let (pause, word) = failures.note(self.came_to, may_pass, Instant::now());
             let problem = describe(&error);
-            match failures {
-                1 => tracing::warn!(problem, "the connection ended; attaching again"),
-                10 => tracing::error!(problem, "the server cannot be followed"),
-                _ => {}
+            match word {
+                Word::First => tracing::warn!(problem, "the connection ended; attaching again"),
+                Word::Alarm => tracing::error!(problem, "the server cannot be followed"),
+                Word::Nothing => {}
             }
             self.shared.server_problem(Some(problem));
             tokio::select! {
-                () = tokio::time::sleep(pause(failures)) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = cancel.cancelled() => {}
             }
         }
@@ -124,7 +123,9 @@ impl Follower {
             None => psync::Position::New,
         };
         let options = PsyncOptions::default().acknowledged(self.shared.acknowledged());
-        let answer = psync::connect(endpoint, wish, &options).await?;
+        let introduced = psync::introduced(endpoint, &options).await?;
+        self.came_to = CameTo::Asked;
+        let answer = introduced.ask(wish).await?.answer().await?;
         *attached = true;
         self.shared.server_problem(None);
         self.shared.change(|facts| facts.server = Some(endpoint.to_string()));
@@ -142,6 +143,7 @@ impl Follower {
             Answer::Continue(stream) => (*stream, None),
             Answer::Full(snapshot) => (self.receive_snapshot(*snapshot).await?, Some(Timestamp::now())),
         };
+        self.came_to = CameTo::Stream { at: Instant::now(), anew: anew.is_some(), further: false };
         let position = Position::new(stream.id(), stream.offset());
         let record = self.record(&meaning, position).map(Box::new);
         let state = stream.state();
@@ -197,6 +199,9 @@ impl Follower {
             };
             if let Some(chunk) = chunk {
                 let last = Boundary::at(chunk.boundary, chunk.state);
+                if let CameTo::Stream { further, .. } = &mut self.came_to {
+                    *further |= chunk.commands > 0;
+                }
                 self.known = Some((Position::new(stream.id(), last.offset), last.state));
                 let (at, bytes, commands) = (Timestamp::now(), chunk.bytes, chunk.commands);
                 let received = Received { at, bytes, commands, first, last, last_write };

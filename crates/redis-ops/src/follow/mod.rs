@@ -23,6 +23,7 @@
 //!
 //! Decisions are in `decide.rs` and pure.
 
+mod again;
 mod begin;
 mod connection;
 mod decide;

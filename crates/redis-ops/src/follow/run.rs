@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::again::CameTo;
 use super::begin::{Begin, archived, begin_from, first_waiting, further, open_end};
 use super::connection::{Follower, Place};
 use super::decide::{BasePolicy, CutPolicy, MergePolicy};
@@ -259,6 +260,7 @@ impl<'a> Parts<'a> {
             shared: self.shared.clone(),
             pieces,
             known,
+            came_to: CameTo::default(),
         };
         let until = detach.clone();
         receiving.spawn(async move { follower.run(&until).await });
