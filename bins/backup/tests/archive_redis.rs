@@ -7,8 +7,12 @@
 
 #[path = "archive_redis/disk.rs"]
 mod disk;
+#[path = "archive_redis/durable.rs"]
+mod durable;
 #[path = "archive_redis/kills.rs"]
 mod kills;
+#[path = "archive_redis/lines.rs"]
+mod lines;
 #[path = "archive_redis/network.rs"]
 mod network;
 #[path = "archive_redis/outage.rs"]
@@ -17,6 +21,9 @@ mod outage;
 mod scene;
 #[path = "archive_redis/sentinel.rs"]
 mod sentinel;
+#[path = "../../restore/tests/redis/syncs.rs"]
+#[allow(dead_code)]
+mod syncs;
 #[path = "archive_redis/usual.rs"]
 mod usual;
 #[path = "archive_redis/writer.rs"]

@@ -230,6 +230,20 @@ async fn strange_servers_end_in_one_clear_error() {
     }
 }
 
+/// As a network that drops everything without a word.
+#[tokio::test]
+async fn a_server_that_falls_silent_is_given_up() {
+    const SNAPSHOT: &[u8] = b"+FULLRESYNC 0123456789012345678901234567890123456789 7\r\n$9\r\nREDIS0010";
+    let silent = scripted(&[b"+PONG\r\n", b"+OK\r\n", b"-ERR what\r\n", SNAPSHOT]).await;
+    let options = PsyncOptions::default().silence(Duration::from_millis(300));
+    let mut snapshot = full(&silent, &options).await;
+    while snapshot.next().await.unwrap().is_some() {}
+    let mut stream = snapshot.into_stream().unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(20), stream.next()).await;
+    let error = next.expect("it waits for ever").unwrap_err();
+    assert!(matches!(error, Error::Silent { .. }), "{error:?}");
+}
+
 #[tokio::test]
 async fn the_end_mark_may_lie_across_reads_and_the_stream_right_behind_it() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -131,6 +131,9 @@ async fn a_spool_that_fills_raises_the_alarm_and_detaches_when_full() {
     scene.assert_logged("ERROR", "the spool is full: detached");
     let (exit, told) = scene.told();
     assert_eq!(exit, Some(1), "{told}");
+    let attached = scene.status().unwrap()["continued"].clone();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(scene.status().unwrap()["continued"], attached, "it attaches where there is no room");
     let bytes = told["spool-bytes"].as_u64().unwrap();
     assert!(bytes < 8 << 20, "{bytes} bytes");
     scene.put_back();

@@ -150,10 +150,19 @@ impl Scene {
     }
 
     pub fn archive_from(&self, port: u16, arguments: &[&str]) -> Archiver {
-        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let archiver = Archiver(self.program(port, arguments).stderr(log).spawn().unwrap());
+        let archiver = self.started(self.program(port, arguments));
         self.process.store(archiver.id(), Ordering::SeqCst);
         archiver
+    }
+
+    /// With another spool; what it tells is not looked at.
+    pub fn archive_at(&self, spool: &Path) -> Archiver {
+        self.started(self.program_at(spool, self.redis.port(), &[]))
+    }
+
+    fn started(&self, mut program: Command) -> Archiver {
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        Archiver(program.stderr(log).spawn().unwrap())
     }
 
     fn log_file(&self) -> PathBuf {

@@ -52,7 +52,7 @@ async fn a_planned_stop_of_the_server_loses_nothing() {
 
 /// What is written before somebody follows the server would be lost with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_was_away_is_followed_again_at_once_and_one_that_refuses_is_not_pestered() {
+async fn a_server_that_was_away_is_followed_again_at_once() {
     let mut scene = Scene::start(&[]).await;
     let archiver = scene.archive(&["--attach", "named"]);
     scene.wait_for_base();
@@ -67,25 +67,8 @@ async fn a_server_that_was_away_is_followed_again_at_once_and_one_that_refuses_i
     }
     let followed = begun.elapsed();
     scene.wait("no complaint", |status| status["server-problem"].is_null() && !status["server"].is_null());
-    // Another password, and all replicas have to log in again.
-    let other = |words: &[&str]| {
-        scene.redis.cli(&[&["-a", "another", "--no-auth-warning"][..], words].concat()).unwrap()
-    };
-    scene.redis.cli(&["config", "set", "requirepass", "another"]).unwrap();
-    other(&["client", "kill", "type", "replica"]);
-    std::thread::sleep(Duration::from_secs(10));
-    let stats = other(&["info", "stats"]);
-    let denied = stats.lines().find_map(|line| line.strip_prefix("acl_access_denied_auth:")).unwrap();
-    let denied: u32 = denied.trim().parse().unwrap();
-    assert!((4..=9).contains(&denied), "{denied} logins were refused in 10 s");
-    scene.wait("a complaint", |status| {
-        status["server-problem"].as_str().is_some_and(|words| words.contains("WRONGPASS"))
-    });
-    let password = scene.redis.password().unwrap();
-    other(&["config", "set", "requirepass", password]);
-    scene.wait("no complaint", |status| status["server-problem"].is_null() && !status["server"].is_null());
     assert_eq!(archiver.stop(), Some(0));
-    eprintln!("followed again {followed:?} after a restart, {denied} refused logins in 10 s");
+    eprintln!("followed again {followed:?} after a restart");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 mod archived;
 mod cluster;
 mod disk;
+mod durable;
 mod kills;
 mod notices;
 #[path = "../../../../crates/redis-ops/tests/restore/recorder.rs"]
@@ -14,6 +15,8 @@ mod scene;
 #[path = "../../../wal/tests/support/steps.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod steps;
+#[allow(unreachable_pub)]
+mod syncs;
 #[path = "../../../backup/tests/support/notices.rs"]
 #[allow(unreachable_pub)]
 mod told;

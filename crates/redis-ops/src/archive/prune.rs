@@ -366,3 +366,7 @@ impl StreamPrunePlan {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "prune_tests.rs"]
+mod tests;

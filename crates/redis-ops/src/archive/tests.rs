@@ -5,6 +5,7 @@ use std::sync::Arc;
 use age::secrecy::ExposeSecret;
 use backstay_backup_core::clock::SystemClock;
 use backstay_backup_core::encryption::{Identities, Recipients};
+use backstay_backup_core::fault::Fault;
 use backstay_backup_core::id::SetId;
 use backstay_backup_core::memory::MemoryStore;
 use backstay_backup_core::repository::Repository;
@@ -17,7 +18,7 @@ use super::name::{history_key, segment_key};
 use super::*;
 use crate::{Offset, ReplicationId};
 
-fn id(digit: char) -> ReplicationId {
+pub(super) fn id(digit: char) -> ReplicationId {
     String::from(digit).repeat(40).parse().unwrap()
 }
 
@@ -34,39 +35,49 @@ fn bytes(start: u64, end: u64) -> Vec<u8> {
     (start..end).map(byte).collect()
 }
 
-struct World {
-    archive: StreamArchive,
-    stores: Vec<SharedStore>,
+pub(super) struct World {
+    pub(super) archive: StreamArchive,
+    pub(super) stores: Vec<SharedStore>,
     options: SealOptions,
 }
 
-async fn world(repositories: usize, quorum: usize) -> World {
-    let clock = Arc::new(SystemClock);
-    let mut members = Vec::new();
-    let mut stores: Vec<SharedStore> = Vec::new();
-    for at in 0..repositories {
-        let store: SharedStore = Arc::new(MemoryStore::new(clock.clone()));
-        members.push(Repository::create(&format!("r{at}"), store.clone(), &*clock).await.unwrap());
-        stores.push(store);
-    }
-    let repositories = Repositories::new(members, quorum, clock).unwrap();
-    let archive = StreamArchive::new(repositories, Stanza::parse("shop").unwrap(), StreamId::default());
-    World { archive, stores, options: SealOptions::default() }
+pub(super) async fn world(repositories: usize, quorum: usize) -> World {
+    let store = |_| -> SharedStore { Arc::new(MemoryStore::new(Arc::new(SystemClock))) };
+    World::on((0..repositories).map(store).collect(), quorum).await
 }
 
-fn named(level: Level, digit: char, start: u64, end: u64) -> SegmentName {
+pub(super) fn named(level: Level, digit: char, start: u64, end: u64) -> SegmentName {
     SegmentName { replication_id: id(digit), span: Span::new(start, end), level }
 }
 
 impl World {
-    async fn put(&self, level: Level, digit: char, start: u64, end: u64) -> StoreReceipt {
+    async fn on(stores: Vec<SharedStore>, quorum: usize) -> Self {
+        let clock = Arc::new(SystemClock);
+        let mut members = Vec::new();
+        for (at, store) in stores.iter().enumerate() {
+            members.push(Repository::create(&format!("r{at}"), store.clone(), &*clock).await.unwrap());
+        }
+        let repositories = Repositories::new(members, quorum, clock).unwrap();
+        let archive = StreamArchive::new(repositories, Stanza::parse("shop").unwrap(), StreamId::default());
+        Self { archive, stores, options: SealOptions::default() }
+    }
+
+    /// On stores that misbehave when they are told to; one of them is enough.
+    pub(super) async fn with_faults(repositories: usize) -> (Self, Vec<Arc<Fault>>) {
+        let fault = |_| Arc::new(Fault::new(Arc::new(MemoryStore::new(Arc::new(SystemClock))), 1));
+        let faults: Vec<_> = (0..repositories).map(fault).collect();
+        let stores = faults.iter().cloned().map(|fault| fault as SharedStore).collect();
+        (Self::on(stores, 1).await, faults)
+    }
+
+    pub(super) async fn put(&self, level: Level, digit: char, start: u64, end: u64) -> StoreReceipt {
         let name = named(level, digit, start, end);
         let head = SegmentHead::new(&name, second(start as i64), second(end as i64));
         let content = Bytes::from(bytes(start, end));
         self.archive.store_segment(&name, &head, content, &self.options).await.unwrap()
     }
 
-    async fn record(&self, digit: char, parent: Option<(char, u64)>) {
+    pub(super) async fn record(&self, digit: char, parent: Option<(char, u64)>) {
         let archive = &self.archive;
         let record = HistoryRecord::new(archive.stanza(), archive.stream(), id(digit), second(0), "test")
             .parent(parent.map(|(digit, at)| Position::new(id(digit), Offset(at))));

@@ -1,6 +1,7 @@
 //! The spool and what is cut from a stream, without a server: kills are drops here, and a reboot is another number in a file.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,10 +21,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::FollowError;
+use super::begin::begin_from;
 use super::decide::{CutPolicy, MergePolicy};
 use super::facts::{Queue, Shared};
 use super::segmenter::{Piece, Received, Segmenter};
-use super::spool::{Contents, Spool, takes};
+use super::spool::{Begun, Contents, Spool, takes};
 use super::uploader::Uploader;
 use crate::archive::{Boundary, HistoryRecord, Position, Span, StreamArchive, StreamId};
 use crate::resp::{CommandScanner, StreamState};
@@ -143,6 +145,75 @@ async fn segments_follow_one_another_and_hold_every_byte() {
             at = head.span.end;
         }
     }
+}
+
+/// A value that is longer than a segment may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_that_lie_within_one_command_claim_no_place_between_two() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("spool");
+    let long = format!("*3\r\n$3\r\nSET\r\n$4\r\nlong\r\n$9000\r\n{}\r\n", "x".repeat(9000)).into_bytes();
+    let stream = [set(0), long.clone(), set(1)].concat();
+    let (begin, end) = (set(0).len() as u64, (set(0).len() + long.len()) as u64);
+    let policy = CutPolicy { bytes: 1000, at_most: 2000, ..patient() };
+    receive(&folder, policy, pieces(0, &stream, 500), false).await;
+    let (spool, contents) = contents(&folder);
+    assert_eq!(joined(&contents), stream);
+    let places = [0, begin, end, stream.len() as u64].map(Offset);
+    let mut within = 0;
+    for closed in &contents.closed {
+        let (span, head) = (closed.head.span, &closed.head);
+        let mut inside = places.iter().filter(|at| span.start <= **at && **at <= span.end);
+        let (first, last) = (inside.next(), inside.next_back());
+        assert_eq!(head.first.map(|it| it.offset).as_ref(), first, "{span}");
+        assert_eq!(head.last.map(|it| it.offset).as_ref(), last.or(first), "{span}");
+        within += u32::from(first.is_none());
+        let mode = fs::metadata(&closed.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "nobody else reads what was written to the server");
+    }
+    assert!(within > 1, "{within} segments lie within it");
+    drop(spool);
+}
+
+/// Half a write is no filler: acknowledged, a server that stops would not wait for the rest of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_write_is_not_acknowledged() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = set(0).len() as u64;
+    let stream = [set(0), set(1)[..11].to_vec()].concat();
+    let spool = Arc::new(Spool::open(root.path()).unwrap());
+    let shared = Shared::new(Queue::default());
+    let (sender, receiver) = mpsc::channel(ROOM);
+    for piece in pieces(0, &stream, 1000) {
+        sender.send(piece).await.unwrap();
+    }
+    drop(sender);
+    let segmenter = Segmenter::new(spool, shared.clone(), patient(), 1 << 30);
+    let handle = Handle::current();
+    tokio::task::spawn_blocking(move || segmenter.run(&handle, receiver)).await.unwrap().unwrap();
+    shared.change(|facts| facts.durable = Some(Position::new(id('a'), Offset(whole))));
+    assert_eq!(shared.get(|facts| facts.received), Some(Position::new(id('a'), Offset(stream.len() as u64))));
+    assert_eq!(shared.acknowledged(), Offset(whole));
+    // A base that is not stored yet: without it nothing of the stream is of use.
+    shared.change(|facts| facts.base_pending = true);
+    assert_eq!(shared.acknowledged(), Offset(0));
+}
+
+/// What was received before a snapshot began the stream anew is stored, and not gone on from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_began_anew_goes_on_from_there() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("spool");
+    let stream: Vec<u8> = (0..20).flat_map(set).collect();
+    receive(&folder, patient(), pieces(0, &stream, 64), false).await;
+    let end = Position::new(id('a'), Offset(stream.len() as u64));
+    let known = |folder: &Path| begin_from(&contents(folder).1).known.map(|(position, _)| position);
+    assert_eq!(known(&folder), Some(end));
+    let position = Position::new(id('b'), Offset(7));
+    let at = Timestamp::now();
+    contents(&folder).0.begun(&Begun { position, at }).unwrap();
+    assert_eq!(known(&folder), Some(position));
+    assert_eq!(contents(&folder).1.closed.len(), 1, "it is stored all the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]

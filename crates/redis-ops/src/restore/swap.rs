@@ -299,6 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_where_old_data_is_to_be_kept_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        write(data.join("dump.rdb"), "older");
+        let (staging, ready) = staged(&data);
+        write(data.join("before/dump.rdb"), "oldest");
+        assert!(staging.commit(&ready).is_err());
+        assert_eq!(read(data.join("before/dump.rdb")), "oldest");
+        assert_eq!(read(data.join("dump.rdb")), "older");
+        assert!(!data.join("appendonlydir").exists(), "nothing was swapped");
+    }
+
+    #[test]
     fn an_empty_directory_gets_the_new_data_and_no_folder_of_old() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");

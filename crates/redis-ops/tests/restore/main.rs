@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "what was swept is worth a line")]
 
 mod matrix;
+mod meanwhile;
 mod points;
 mod proven;
 mod recorder;

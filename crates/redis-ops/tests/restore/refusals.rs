@@ -2,11 +2,12 @@
 
 use backstay_backup_core::Class;
 use backstay_backup_core::error::Classified;
+use backstay_backup_core::proof::{Proof, ProofKind};
 use backstay_redis_ops::Offset;
 use backstay_redis_ops::archive::Position;
 use backstay_redis_ops::restore::{LiveFacts, RestoreError, RestoreRequest, RestoreTarget, TtlPolicy};
 use backstay_testkit::TestRedis;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -166,6 +167,41 @@ async fn a_disk_without_room_is_noticed_and_the_old_data_stays() {
     let error = archived.world.apply(&plan).await.unwrap_err();
     assert_eq!(error.class(), Class::Temporary);
     assert!(error.hint().unwrap().contains("make room"), "{error}");
+    archived.still_has_its_own().await;
+}
+
+/// A newer snapshot that failed its verification is passed over, with and without a stream that leads there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_moment_is_the_newest_good_one() {
+    let mut archived = archived([300; 10], None).await;
+    let options = options(&archived.target, TtlPolicy::Keep).await;
+    let (world, recorder) = (&archived.world, &archived.recorder);
+    let good = world.plan(&RestoreRequest::new(RestoreTarget::Newest), &options).await.unwrap();
+    let position = Position::new(recorder.id, archived.end.plus(1_000));
+    let taken = recorder.taken + SignedDuration::from_mins(5);
+    let mut later = facts(&recorder.snapshot);
+    later.aux.insert("ctime".to_owned(), taken.as_second().to_string());
+    let bad = world.set_of(recorder.snapshot.clone(), later, position, taken).await.set;
+    let request = RestoreRequest::new(RestoreTarget::Newest);
+    assert_eq!(world.plan(&request, &options).await.unwrap().set, bad, "nobody knows that it is bad");
+    let proof = Proof::new(ProofKind::VerifyFull, world.stanza.clone(), bad, "test", Timestamp::now(), false);
+    proof.store(&world.repositories.members()[0]).await.unwrap();
+    let plan = world.plan(&request, &options).await.unwrap();
+    assert_eq!((plan.set, plan.end), (good.set, good.end));
+    archived.still_has_its_own().await;
+}
+
+/// What was written must end where it was planned to, or it is not put in the place of the old data.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_not_the_planned_one_is_refused() {
+    let mut archived = archived([300; 10], None).await;
+    let options = options(&archived.target, TtlPolicy::Keep).await;
+    let request = RestoreRequest::new(RestoreTarget::Newest);
+    let mut plan = archived.world.plan(&request, &options).await.unwrap();
+    plan.end.offset = Offset(plan.end.offset.0 - 1);
+    let error = archived.world.apply(&plan).await.unwrap_err();
+    assert_eq!(error.class(), Class::Data, "{error}");
+    assert!(format!("{error:?}").contains("was planned to end at"), "{error:?}");
     archived.still_has_its_own().await;
 }
 
