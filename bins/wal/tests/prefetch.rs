@@ -127,6 +127,31 @@ fn segments_are_fetched_ahead_and_bounded() {
     assert_eq!(spooled(&stage), Vec::<PathBuf>::new(), "nothing stays behind a server that is gone");
 }
 
+/// A server that has replayed everything asks for the last segment once more before it opens.
+#[test]
+fn the_last_segment_stays_until_a_later_one_is_there() {
+    let stage = archived(3..6);
+    is_given(&stage, 3);
+    eventually("two are fetched", || prefetched(&stage).len() == 2);
+    is_given(&stage, 4);
+    is_given(&stage, 5);
+    let _ = fs::remove_file(target(&stage));
+    assert_eq!(stage.restore(&segment_name(6), &[]).code, 1);
+    fs::rename(stage.path("repository"), stage.path("away")).unwrap();
+    is_given(&stage, 5);
+    // What the server did to the file it got is nothing to the one that stays.
+    fs::write(target(&stage), "recycled").unwrap();
+    is_given(&stage, 5);
+    fs::rename(stage.path("away"), stage.path("repository")).unwrap();
+    for number in 6..9 {
+        stage.put(number, 7);
+        assert_eq!(stage.push(number).code, 0);
+    }
+    is_given(&stage, 6);
+    eventually("it is gone", || !spooled(&stage).iter().any(|path| path.ends_with(segment_name(5))));
+    (7..9).for_each(|number| is_given(&stage, number));
+}
+
 #[test]
 fn one_bit_that_was_changed_afterwards_is_noticed_though_size_and_time_are_as_before() {
     let stage = fetched_ahead();

@@ -29,6 +29,8 @@ use crate::spool::Spool;
 
 /// How long it waits for the server to ask for more.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long what was absent is not asked for again.
+const ABSENT: Duration = Duration::from_secs(1);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -84,22 +86,22 @@ impl Prefetcher {
         let mut running = FuturesUnordered::new();
         let (mut busy, mut failed) = (BTreeSet::new(), false);
         // Taken by a call, and the first one that the archive does not have.
-        let (mut passed, mut end) = (BTreeSet::new(), None::<Segment>);
+        let (mut passed, mut end) = (BTreeSet::new(), None::<(Segment, Instant)>);
         let (mut asked, mut moved, mut changed) = (None, Instant::now(), true);
         loop {
             let now = at(&self.spool);
             if now != asked {
-                // Whatever was absent or taken a moment ago is asked for anew.
+                // Whatever was taken a moment ago is asked for anew, and in a while what was absent.
                 (asked, moved, changed) = (now, Instant::now(), true);
                 passed.clear();
-                end = None;
-                self.tidy(&self.window(asked));
+                end = end.filter(|(end, since)| is_still_end(*end, since.elapsed(), now));
+                self.tidy(asked);
             }
             // The spool is looked through only when there may be something new in it.
             if std::mem::take(&mut changed) {
                 let mut wanted = self.window(asked);
                 let kept = self.kept();
-                wanted.retain(|segment| end.is_none_or(|end| *segment < end));
+                wanted.retain(|segment| end.is_none_or(|(end, _)| *segment < end));
                 wanted.retain(|it| !busy.contains(it) && !passed.contains(it) && !kept.contains(it));
                 let room = self.limits.in_flight.saturating_sub(running.len());
                 for segment in wanted.into_iter().take(room) {
@@ -113,9 +115,10 @@ impl Prefetcher {
                     busy.remove(&segment);
                     match outcome {
                         // The server may have got it elsewhere meanwhile.
-                        Outcome::Fetched => self.tidy(&self.window(at(&self.spool))),
+                        Outcome::Fetched => self.tidy(at(&self.spool)),
                         Outcome::Passed => drop(passed.insert(segment)),
-                        Outcome::Absent => end = Some(end.map_or(segment, |end| end.min(segment))),
+                        Outcome::Absent if end.is_some_and(|(end, _)| end <= segment) => {}
+                        Outcome::Absent => end = Some((segment, Instant::now())),
                         Outcome::Failed => failed = true,
                     }
                 }
@@ -128,7 +131,7 @@ impl Prefetcher {
         while running.next().await.is_some() {}
         // What is there is of most use while the archive is not: the next helper tidies up.
         if !failed {
-            self.tidy(&[]);
+            self.tidy(None);
         }
         Ok(Exit::Done)
     }
@@ -162,9 +165,13 @@ impl Prefetcher {
         window
     }
 
-    /// Removes what is not in the window, and what is not whole.
-    fn tidy(&self, window: &[Segment]) {
-        let kept = self.kept();
+    /// Removes what is not in the window, and what is not whole. What the server got last may stay while nothing behind it
+    /// is there: at the end of the log it is asked for once more.
+    fn tidy(&self, asked: Option<(Segment, SegmentSize)>) {
+        let (kept, mut window) = (self.kept(), self.window(asked));
+        if !window.iter().any(|segment| kept.contains(segment)) {
+            window.extend(asked.map(|(segment, _)| segment));
+        }
         for name in self.spool.names().unwrap_or_default() {
             let segment = name.trim_start_matches('.').split('.').next().unwrap_or_default();
             let Ok(segment) = segment.parse::<Segment>() else { continue };
@@ -175,6 +182,12 @@ impl Prefetcher {
             }
         }
     }
+}
+
+/// Whether what was absent so long ago is not asked for yet. The server's own calls ask in any case.
+fn is_still_end(end: Segment, since: Duration, asked: Option<(Segment, SegmentSize)>) -> bool {
+    let is_ahead = asked.is_some_and(|(asked, _)| asked < end && asked.timeline() == end.timeline());
+    is_ahead && since < ABSENT
 }
 
 /// One segment to fetch.

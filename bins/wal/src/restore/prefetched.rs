@@ -79,7 +79,14 @@ impl Prefetched {
     /// Whether somebody will have the segment soon.
     fn is_awaited(&self, waited: Duration, patience: Duration) -> bool {
         let claimed = Claim::is_held(&claim_of(&self.spool, self.segment));
-        waited <= patience && self.has_helper() && (claimed || waited <= NOTICE)
+        waited <= patience && self.has_helper() && (claimed || waited <= NOTICE && self.is_news())
+    }
+
+    /// Whether a helper may not have seen yet what the server got last. One that did and has not begun with this segment did
+    /// not find it.
+    fn is_news(&self) -> bool {
+        let noted = fs::metadata(self.spool.file(AT)).and_then(|found| found.modified());
+        noted.is_ok_and(|noted| noted.elapsed().is_ok_and(|age| age <= NOTICE))
     }
 
     /// Whether the segment was there, and is in its place now.
@@ -101,13 +108,25 @@ impl Prefetched {
                 return None;
             }
         };
+        if self.is_newest(length) {
+            return self.copy_over(&mark, file, path).ok().map(|()| length);
+        }
         let placed = match place::publish(&from, path, false) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                self.copy_over(&mark, file, &from, path)
+                self.copy_over(&mark, file, path).inspect(|()| drop(fs::remove_file(&from)))
             }
             placed => placed,
         };
         placed.ok().map(|()| length)
+    }
+
+    /// Whether nothing behind it is there or on its way. A server that has come to the end of the log asks for its last
+    /// segment once more, so that one stays in the spool.
+    fn is_newest(&self, length: u64) -> bool {
+        let next = SegmentSize::new(length).ok().and_then(|size| self.segment.next(size));
+        next.is_none_or(|next| {
+            !self.spool.file(&next.to_string()).exists() && !Claim::is_held(&claim_of(&self.spool, next))
+        })
     }
 
     /// Length of a file that is the segment, as the mark and its own header say.
@@ -127,8 +146,8 @@ impl Prefetched {
         Ok(length)
     }
 
-    /// Another file system than the server's: what did not change until its end was read is what was marked.
-    fn copy_over(&self, mark: &Kept, mut file: File, from: &Path, path: &Path) -> io::Result<()> {
+    /// A copy: what did not change until its end was read is what was marked.
+    fn copy_over(&self, mark: &Kept, mut file: File, path: &Path) -> io::Result<()> {
         let beside = Beside::of(path);
         let mut output = beside.open()?;
         let copied = io::copy(&mut file, &mut output)?;
@@ -138,9 +157,7 @@ impl Prefetched {
         if !place::is_synced_by_server(path) {
             output.sync_all()?;
         }
-        beside.publish()?;
-        let _ = fs::remove_file(from);
-        Ok(())
+        beside.publish()
     }
 
     /// Whether somebody fetches ahead.

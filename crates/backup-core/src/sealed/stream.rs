@@ -19,6 +19,8 @@ use crate::encryption::Identities;
 
 /// Bytes that are read, hashed and decoded at a time: small enough for a processor's cache.
 const AT_ONCE: usize = 256 << 10;
+/// Bytes of the buffer at first: several reads fit before what is left is moved to its beginning.
+const BUFFER: usize = 4 * AT_ONCE;
 /// Longest frame, stored and plain, that is decoded in one go. Ours are of 1 MiB.
 const FRAME_AT_ONCE: usize = 2 << 20;
 /// Bytes of the last frame of an object.
@@ -195,7 +197,7 @@ struct Hashed<R> {
 
 impl<R: Read> Hashed<R> {
     fn of(inner: R) -> Self {
-        Self { inner, buffer: vec![0; 2 * AT_ONCE], filled: 0..0, hasher: Xxh3::new(), ended: false }
+        Self { inner, buffer: vec![0; BUFFER], filled: 0..0, hasher: Xxh3::new(), ended: false }
     }
 
     /// Where what may be handed out ends: behind it may come the end of the object.
@@ -205,10 +207,10 @@ impl<R: Read> Hashed<R> {
 
     /// Reads on, keeping what was not consumed.
     fn fill(&mut self) -> io::Result<()> {
-        self.buffer.copy_within(self.filled.clone(), 0);
-        self.filled = 0..self.filled.len();
         if self.buffer.len() < self.filled.end + AT_ONCE {
-            self.buffer.resize(self.filled.end + AT_ONCE, 0);
+            self.buffer.copy_within(self.filled.clone(), 0);
+            self.filled = 0..self.filled.len();
+            self.buffer.resize(self.buffer.len().max(self.filled.end + AT_ONCE), 0);
         }
         let (hashed, goal) = (self.out(), self.filled.end + AT_ONCE);
         while !self.ended && self.filled.end < goal {
