@@ -24,6 +24,9 @@ use report::{Archived, Told};
 /// Where spools lie, one folder for each stanza and stream.
 const SPOOLS: &str = "/var/spool/backstay";
 
+/// Level of zstd, unless another one is configured: what is written to a Redis came out smaller with it than with 3, and took two
+/// thirds of the time.
+const LEVEL: i32 = 1;
 /// How long opening the repositories may keep us from reading.
 const GLANCE: Duration = Duration::from_secs(5);
 /// How often it is tried to open repositories that are out.
@@ -200,7 +203,7 @@ fn options(ctx: &Context, args: &Args, stream: &StreamId, spool: &Path) -> Resul
     options.merge.age = Duration::from_secs(args.merge_after.as_secs());
     options.merge.bytes = args.merge_size.bytes().clamp(1 << 16, 16 << 20);
     options.sealing =
-        SealOptions::default().level(ctx.config.compression.level.unwrap_or(3)).recipients(recipients);
+        SealOptions::default().level(ctx.config.compression.level.unwrap_or(LEVEL)).recipients(recipients);
     options.until_caught_up = args.until_caught_up;
     options.shard.clone_from(&args.shard);
     Ok(options)

@@ -1,5 +1,7 @@
 //! A connection to a server: TCP or a Unix socket, encrypted or not.
 
+mod paced;
+
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -13,17 +15,26 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::error::Error;
 use crate::source::{Endpoint, Tls};
+use paced::Paced;
 
 /// Largest file of certificates that is read.
 const MAX_PEM: u64 = 4 << 20;
 
 /// Bytes in both directions.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
+    /// From now on what comes may wait for some milliseconds, which costs a server less.
+    fn pace(&mut self);
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+impl Transport for TlsStream<Box<dyn Transport>> {
+    fn pace(&mut self) {
+        self.get_mut().0.pace();
+    }
+}
 
 /// Connects within that time, without saying a word.
 ///
@@ -47,12 +58,13 @@ pub(crate) async fn open(endpoint: &Endpoint, patience: Duration) -> Result<Box<
 async fn plain(endpoint: &Endpoint) -> io::Result<Box<dyn Transport>> {
     let address = &endpoint.address;
     if let Some(path) = address.socket() {
-        return Ok(Box::new(UnixStream::connect(path).await?));
+        let stream = UnixStream::connect(path).await?;
+        return Ok(Box::new(Paced::new(stream.into_std()?)?));
     }
     let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
     // Acknowledgements are small and must not wait.
     stream.set_nodelay(true)?;
-    Ok(Box::new(stream))
+    Ok(Box::new(Paced::new(stream.into_std()?)?))
 }
 
 async fn encrypted(

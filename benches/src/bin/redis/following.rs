@@ -12,39 +12,35 @@ use backstay_benches::processes::cpu_of_tree;
 use backstay_benches::{Bar, Better, median, verdicts};
 use backstay_testkit::{ScratchDir, TestRedis};
 
-use crate::{Programs, data, shell};
-
-/// A write of about 200 bytes, half of which are digits that differ.
-const WRITE: &str = "{\"user\":\"__rand_int__\",\"token\":\"__rand_int____rand_int____rand_int____rand_int__\",\
-                     \"roles\":[\"reader\",\"editor\"],\"agent\":\"Mozilla/5.0 (X11; Linux x86_64)\",\"seen\":\"__rand_int__\"}";
+use crate::{Programs, data, load, shell};
 
 #[derive(Clone, Copy, Debug)]
 struct Load {
     name: &'static str,
     /// Commands that a client sends before it waits.
-    pipeline: &'static str,
-    writes: u32,
+    at_once: usize,
+    /// Reads for each write.
+    reads: usize,
+    commands: usize,
     /// Whether the server has a processor of its own.
     is_apart: bool,
 }
 
-const LOADS: [Load; 3] = [
+const LOADS: [Load; 4] = [
+    Load { name: "writes, one at a time", at_once: 1, reads: 0, commands: 600_000, is_apart: true },
+    Load { name: "writes, 16 at a time", at_once: 16, reads: 0, commands: 3_000_000, is_apart: true },
     Load {
-        name: "server on a processor of its own, 16 writes at a time",
-        pipeline: "16",
-        writes: 900_000,
+        name: "four reads to a write, 16 at a time",
+        at_once: 16,
+        reads: 4,
+        commands: 4_000_000,
         is_apart: true,
     },
     Load {
-        name: "server on a processor of its own, one at a time",
-        pipeline: "1",
-        writes: 300_000,
-        is_apart: true,
-    },
-    Load {
-        name: "all on two processors, 16 writes at a time",
-        pipeline: "16",
-        writes: 900_000,
+        name: "writes, one at a time, all on two processors",
+        at_once: 1,
+        reads: 0,
+        commands: 600_000,
         is_apart: false,
     },
 ];
@@ -66,7 +62,7 @@ const FOLLOWERS: [(Follower, &str); 3] = [
 /// One run.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    /// Writes in a second.
+    /// Commands in a second.
     rate: f64,
     /// Processor time of the server for each, in microseconds.
     server: f64,
@@ -76,7 +72,7 @@ struct Run {
 
 pub(crate) fn measure(programs: &Programs, rounds: usize) -> String {
     let mut text =
-        "| load | meanwhile | writes/s (min–max) | of undisturbed (rounds) | server µs/write | follower's processors |\n\
+        "| load | meanwhile | commands/s (min–max) | of undisturbed (rounds) | server µs/command | follower's processors |\n\
          |---|---|---|---|---|---|"
             .to_owned();
     let mut bars = Vec::new();
@@ -86,7 +82,7 @@ pub(crate) fn measure(programs: &Programs, rounds: usize) -> String {
             text.push_str(&row(load.name, name, &runs[at], &runs[0]));
         }
         bars.push(Bar {
-            name: format!("writes while archived: {}", load.name),
+            name: format!("throughput while archived: {}", load.name),
             peer: "without".to_owned(),
             ratios: shares(&runs[1], &runs[0]),
             better: Better::More,
@@ -137,31 +133,25 @@ fn rounds_of(load: Load, programs: &Programs, rounds: usize) -> Vec<Vec<Run>> {
 
 fn run(load: Load, server: &TestRedis, follower: Follower, programs: &Programs) -> Run {
     server.cli(&["FLUSHALL"]).expect("it answers");
+    load::fill(server.port());
     let scratch = ScratchDir::create("bench", None).expect("a scratch folder");
     let following = Following::start(load, server, follower, programs, scratch.path());
     let process = server.process().expect("it runs").pid();
     let busy = |following: &Option<Following>| {
         following.as_ref().map_or(Duration::ZERO, |it| cpu_of_tree(it.0.id()))
     };
-    let (server_before, follower_before, begun) = (cpu_of_tree(process), busy(&following), Instant::now());
-    let mut command = apart(load, "redis-benchmark");
-    command.args([
-        "-p",
-        &server.port().to_string(),
-        "-P",
-        load.pipeline,
-        "-n",
-        &load.writes.to_string(),
-        "-q",
-    ]);
-    command.args(["-r", "1000000", "SET", "session:__rand_int__", WRITE]);
-    let status = command.stdout(Stdio::null()).status().expect("redis-benchmark comes with redis-cli");
-    assert!(status.success());
-    let wall = begun.elapsed().as_secs_f64();
-    let writes = f64::from(load.writes);
+    let (server_before, follower_before) = (cpu_of_tree(process), busy(&following));
+    let habit = load::Habit {
+        at_once: load.at_once,
+        reads: load.reads,
+        commands: load.commands,
+        processor: load.is_apart.then_some(1),
+    };
+    let wall = load::run(server.port(), habit).as_secs_f64();
+    let commands = f64::from(u32::try_from(load.commands).expect("a few millions"));
     Run {
-        rate: writes / wall,
-        server: (cpu_of_tree(process) - server_before).as_secs_f64() * 1e6 / writes,
+        rate: commands / wall,
+        server: (cpu_of_tree(process) - server_before).as_secs_f64() * 1e6 / commands,
         follower: (busy(&following) - follower_before).as_secs_f64() / wall,
     }
 }

@@ -6,6 +6,7 @@
 
 mod data;
 mod following;
+mod load;
 mod restores;
 mod snapshots;
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -74,6 +74,8 @@ pub struct Replication {
     address: Address,
     id: ReplicationId,
     reader: ReadHalf<Box<dyn Transport>>,
+    /// Where pieces are read to; what is handed out is as large as what came.
+    buffer: Box<[u8]>,
     unread: Vec<u8>,
     scanner: CommandScanner,
     silence: Duration,
@@ -103,7 +105,8 @@ impl Replication {
         durable: Offset,
         options: &PsyncOptions,
     ) -> Self {
-        let Wire { address, stream, unread, .. } = wire;
+        let Wire { address, mut stream, unread, .. } = wire;
+        stream.pace();
         let (reader, writer) = tokio::io::split(stream);
         let (sender, receiver) = watch::channel(durable);
         let asked = Arc::new(Notify::new());
@@ -112,7 +115,8 @@ impl Replication {
         let acknowledger = Acknowledger { durable: Arc::new(sender) };
         let scanner = CommandScanner::new(offset, state);
         let silence = options.silence;
-        Self { address, id, reader, unread, scanner, silence, acknowledger, asked, acknowledging }
+        let buffer = vec![0; PIECE].into_boxed_slice();
+        Self { address, id, reader, buffer, unread, scanner, silence, acknowledger, asked, acknowledging }
     }
 
     /// Sets how much of each command [`Replication::next_with`] shows.
@@ -188,13 +192,12 @@ impl Replication {
     }
 
     async fn read(&mut self) -> Result<Bytes, Error> {
-        let mut bytes = BytesMut::with_capacity(PIECE);
         let lost = |source| Error::Lost { address: self.address.clone(), doing: READING, source };
         tokio::select! {
             biased;
-            read = tokio::time::timeout(self.silence, self.reader.read_buf(&mut bytes)) => match read {
+            read = tokio::time::timeout(self.silence, self.reader.read(&mut self.buffer)) => match read {
                 Ok(Ok(0)) => Err(lost(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it"))),
-                Ok(Ok(_)) => Ok(bytes.freeze()),
+                Ok(Ok(read)) => Ok(Bytes::copy_from_slice(&self.buffer[..read])),
                 Ok(Err(source)) => Err(lost(source)),
                 Err(_) => {
                     Err(Error::Silent { address: self.address.clone(), doing: READING, after: self.silence })
