@@ -3,6 +3,8 @@
 //! Whatever happens to the stores, this reads on. Only a full spool stops it: then it detaches, so that the server need not keep
 //! everything for it, and attaches again when there is room.
 
+use std::time::Duration;
+
 use backstay_backup_core::Class;
 use backstay_backup_core::error::describe;
 use backstay_backup_core::id::Stanza;
@@ -21,6 +23,9 @@ use crate::psync::{self, Answer, FullSync, PsyncOptions, Replication};
 use crate::resp::StreamState;
 use crate::server::{Attach, Server, ServerFacts, Shard, find_shards};
 use crate::source::{Endpoint, Source};
+
+/// How long it reads on when it is told to stop: several times the longest rest of a reader.
+const LEAVING: Duration = Duration::from_millis(25);
 
 /// Which server is followed.
 #[derive(Clone, Debug)]
@@ -76,7 +81,7 @@ impl Follower {
             self.came_to = CameTo::Nothing;
             let ended = tokio::select! {
                 ended = self.attach(&mut attached) => ended,
-                () = cancel.cancelled() => Ok(()),
+                () = told_to_leave(cancel) => Ok(()),
             };
             self.shared.change(|facts| facts.server = None);
             let Err(error) = ended else { break };
@@ -233,6 +238,12 @@ impl Follower {
     async fn send(&self, piece: Piece) -> Result<(), FollowError> {
         self.pieces.send(piece).await.map_err(|_| FollowError::Ended)
     }
+}
+
+/// Cancelled, and so long ago that what the server had sent before has been read.
+async fn told_to_leave(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(LEAVING).await;
 }
 
 /// How much later the server's clock is, in milliseconds; `None` where it may not be asked.
