@@ -136,6 +136,10 @@ async fn a_service_that_has_nothing_to_do_reads_next_to_nothing() {
         for number in 0..OPEN {
             scene.open(Severity::P0, &format!("incident {number}")).await;
         }
+        // Told, told again, and done: what is kept of them is read once.
+        for number in 0..60 {
+            scene.open(Severity::P1, &format!("mild {number}")).await;
+        }
         let (cancel, notifier) = (CancellationToken::new(), scene.notifier());
         let watch = async {
             // What it does at first does not count.
