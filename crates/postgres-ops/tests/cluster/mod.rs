@@ -31,10 +31,11 @@ pub fn stanza() -> Stanza {
 
 /// A server, a repository, and a thread that takes every file that the server archives there.
 pub struct Cluster {
+    /// Ends first: it reads folders of the others.
+    archiver: Option<Archiver>,
     pub postgres: TestPostgres,
     pub root: tempfile::TempDir,
     pub repositories: Repositories,
-    archiver: Option<Archiver>,
 }
 
 /// Options of a server that archives into `spool`.
@@ -62,7 +63,7 @@ impl Cluster {
         let archive = archive(&postgres, &repositories);
         let spool = postgres.data_directory().parent().unwrap().join("spool");
         let archiver = Some(Archiver::start(spool, archive));
-        Self { postgres, root, repositories, archiver }
+        Self { archiver, postgres, root, repositories }
     }
 
     pub fn server(&self) -> Server {
