@@ -139,8 +139,12 @@ impl CommandScanner {
     }
 
     fn broken<T>(&mut self, problem: &'static str) -> Result<T, RespError> {
+        self.broken_at(self.offset, problem)
+    }
+
+    fn broken_at<T>(&mut self, at: Offset, problem: &'static str) -> Result<T, RespError> {
         self.step = Step::Broken;
-        Err(RespError { at: self.offset, problem })
+        Err(RespError { at, problem })
     }
 
     fn go(&mut self, step: Step) -> usize {
@@ -162,13 +166,15 @@ impl CommandScanner {
 
     /// Reads digits up to the end of the line; most lines come in one piece.
     fn number(&mut self, bytes: &[u8]) -> Result<usize, RespError> {
+        // However the line was cut: what is wrong with it is told of its begin.
+        let line = Offset(self.offset.0.saturating_sub(self.line.len() as u64));
         let room = bytes.len().min(MAX_LINE + 2 - self.line.len());
         let end = bytes[..room].iter().position(|&byte| byte == b'\n');
         let taken = end.map_or(room, |end| end + 1);
         self.line.extend_from_slice(&bytes[..taken]);
         if end.is_none() {
             return if self.line.len() >= MAX_LINE + 2 {
-                self.broken("a length without end")
+                self.broken_at(line, "a length without end")
             } else {
                 Ok(taken)
             };
@@ -176,10 +182,10 @@ impl CommandScanner {
         let number = self.line.strip_suffix(b"\r\n").and_then(parse);
         self.line.clear();
         match (&self.step, number) {
-            (_, None) => self.broken("a length that is no number"),
+            (_, None) => self.broken_at(line, "a length that is no number"),
             (Step::Count, Some(count)) => {
                 if count > MAX_ARGUMENTS {
-                    return self.broken("a command with too many arguments");
+                    return self.broken_at(line, "a command with too many arguments");
                 }
                 self.count = count;
                 self.left = count;
@@ -189,7 +195,7 @@ impl CommandScanner {
             }
             (_, Some(length)) => {
                 if length > MAX_BULK {
-                    return self.broken("an argument that is too long");
+                    return self.broken_at(line, "an argument that is too long");
                 }
                 self.begin_argument(length, self.offset.plus(taken as u64));
                 Ok(taken)

@@ -161,6 +161,13 @@ proptest! {
     }
 
     #[test]
+    fn what_is_wrong_and_where_does_not_depend_on_the_pieces(bytes in "[*$\r\n0-9a]{0,24}", size in 1_usize..8) {
+        let whole = scan(&[bytes.as_bytes()]).map(|(seen, _)| seen);
+        let pieces: Vec<&[u8]> = bytes.as_bytes().chunks(size).collect();
+        prop_assert_eq!(whole, scan(&pieces).map(|(seen, _)| seen));
+    }
+
+    #[test]
     fn damaged_streams_are_errors_or_other_commands(at in 0_usize..1200, bit in 0_u8..8) {
         let mut sample = sample();
         let at = at % sample.len();
