@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | accepted | the channel has it | done |
 //! | limited | it does not, and wants to be left alone | not before it said; the whole channel waits |
-//! | later | it does not | again, twice as long each time, at most an eighth of the time that it failed so far, or a quarter of an hour |
+//! | later | it does not | again, twice as long each time, at most an eighth of the time that it failed so far (but 15 s), or a quarter of an hour |
 //! | unknown | it may | again; a channel that cannot tell repetitions apart gets one repetition, then the fallback |
 //! | refused | it never will | given up, and said through another channel |
 //!
