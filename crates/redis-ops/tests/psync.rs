@@ -123,6 +123,67 @@ async fn a_stream_goes_on_where_it_was_left_and_only_what_is_durable_is_acknowle
     assert!(!seen.iter().any(|words| words.contains("SET one")), "{seen:?}");
 }
 
+/// A byte too many would make every offset behind it one too large, and a newline before a command is none of its bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_goes_on_has_not_a_byte_more_or_less_than_the_server_counts() {
+    let options = RedisOptions::default()
+        .setting("repl-diskless-sync-delay", "0")
+        .setting("repl-ping-replica-period", "3600");
+    let server = TestRedis::start(options).await.unwrap();
+    let mut snapshot = full(&endpoint(&server), &quick()).await;
+    facts(&mut snapshot).await;
+    let (id, mut stream) = (snapshot.id(), snapshot.into_stream().unwrap());
+    for word in ["one", "two", "three"] {
+        cli(&server, &["SET", word, "1"]).await;
+        until(&mut stream, &format!("SET {word}")).await;
+        let (offset, state) = (stream.offset(), stream.state());
+        assert_eq!(offset, Offset(replication_offset(&cli(&server, &["INFO", "replication"]).await)));
+        drop(stream);
+        let answer = connect(&endpoint(&server), Position::At { id, offset, state }, &quick()).await;
+        let Answer::Continue(again) = answer.unwrap() else { panic!("the server had it all") };
+        stream = *again;
+    }
+    cli(&server, &["SET", "last", "1"]).await;
+    let first = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.unwrap().unwrap();
+    assert_eq!(first.bytes[0], b'*', "it begins with a command: {:?}", first.bytes);
+}
+
+/// Seconds since the server heard from its replica, as it says itself.
+async fn lag(server: &TestRedis) -> u64 {
+    let info = cli(server, &["INFO", "replication"]).await;
+    let line = info.lines().find(|line| line.starts_with("slave0:")).unwrap();
+    line.trim().rsplit_once("lag=").unwrap().1.parse().unwrap()
+}
+
+async fn wait_for_lag(server: &TestRedis, what: &str, is_so: impl Fn(u64) -> bool) -> u64 {
+    for _ in 0..400 {
+        let lag = lag(server).await;
+        if is_so(lag) {
+            return lag;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{what} did not come");
+}
+
+/// A server that is told to stop, and a client that waits for its write, ask; they would wait for the next regular one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_what_is_durable_is_answered_although_nothing_else_is_to_be_said() {
+    let options = RedisOptions::default().setting("repl-diskless-sync-delay", "0");
+    let server = TestRedis::start(options).await.unwrap();
+    let mut rarely = quick();
+    rarely.acknowledge_every = Duration::from_secs(3600);
+    let mut snapshot = full(&endpoint(&server), &rarely).await;
+    facts(&mut snapshot).await;
+    let mut stream = snapshot.into_stream().unwrap();
+    let reading = tokio::spawn(async move { while stream.next().await.is_ok() {} });
+    cli(&server, &["SET", "one", "1"]).await;
+    let silent = wait_for_lag(&server, "silence", |lag| lag >= 2).await;
+    assert_eq!(cli(&server, &["WAIT", "1", "1"]).await, "0", "nothing was called durable");
+    wait_for_lag(&server, "an answer", |lag| lag < silent).await;
+    reading.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_the_server_does_not_know_begins_with_a_snapshot() {
     let options = RedisOptions::default().setting("repl-diskless-sync-delay", "0");
