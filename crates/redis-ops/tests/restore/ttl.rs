@@ -114,3 +114,36 @@ async fn what_lived_at_the_target_lives_as_long_as_it_had_left() {
         println!("appendonly {append_only}: {alive} of {} keys came back with their time", lived.len());
     }
 }
+
+/// Nobody could see them, and the source had not come to remove them: from the snapshot or the stream, they must not come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_had_expired_at_the_target_and_was_not_removed_yet_stays_away() {
+    let world = World::new().await;
+    let source = server(&[]).await;
+    let mut connection = connect(&source).await;
+    let _: redis::Value = ask(&mut connection, "DEBUG SET-ACTIVE-EXPIRE 0").await;
+    for command in ["SET base:dead v PX 50", "SET base:alive v EX 3600", "SET base:forever v"] {
+        let _: redis::Value = ask(&mut connection, command).await;
+    }
+    let recorder = Recorder::attach(&source);
+    for command in ["SET stream:dead v PX 50", "SET stream:alive v EX 3600", "HSET stream:hash f v"] {
+        let _: redis::Value = ask(&mut connection, command).await;
+    }
+    // Nobody looks at them, so that the server does not remove them.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let _: redis::Value = ask(&mut connection, "SET stream:last v").await;
+    let there: i64 = ask(&mut connection, "DBSIZE").await;
+    let lived = remaining(&mut connection).await;
+    assert_eq!(there, lived.len() as i64 + 2, "the server has removed what had expired");
+    let end = offset(&mut connection).await;
+    world.set(&recorder).await;
+    world.segments(recorder.id, recorder.start, recorder.until(end), std::iter::repeat(50)).await;
+    for append_only in ["yes", "no"] {
+        let mut target = server(&[("appendonly", append_only)]).await;
+        for ttl in [TtlPolicy::Keep, TtlPolicy::Shift, TtlPolicy::Strip] {
+            let (back, _) = restored(&world, &mut target, ttl).await;
+            let (back, lived): (Vec<_>, Vec<_>) = (back.keys().collect(), lived.keys().collect());
+            assert_eq!(back, lived, "appendonly {append_only}, {ttl}");
+        }
+    }
+}
