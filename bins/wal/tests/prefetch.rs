@@ -152,6 +152,20 @@ fn the_last_segment_stays_until_a_later_one_is_there() {
     (7..9).for_each(|number| is_given(&stage, number));
 }
 
+/// Nor does it take room that is not there: where no copy can be written, the segment itself is handed over.
+#[test]
+fn the_last_segment_is_moved_where_no_copy_of_it_can_be_written() {
+    let stage = archived(3..5);
+    is_given(&stage, 3);
+    let spooled = kept(&stage, 4);
+    fs::rename(stage.path("repository"), stage.path("away")).unwrap();
+    let in_the_way = stage.data().join("pg_wal/RECOVERYXLOG.backstay");
+    fs::create_dir(&in_the_way).unwrap();
+    is_given(&stage, 4);
+    assert!(!spooled.exists());
+    fs::remove_dir(&in_the_way).unwrap();
+}
+
 #[test]
 fn one_bit_that_was_changed_afterwards_is_noticed_though_size_and_time_are_as_before() {
     let stage = fetched_ahead();

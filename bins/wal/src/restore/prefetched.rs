@@ -4,7 +4,7 @@
 //! fetched is never out of date; that something is absent is never remembered.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -109,11 +109,16 @@ impl Prefetched {
             }
         };
         if self.is_newest(length) {
-            return self.copy_over(&mark, file, path).ok().map(|()| length);
+            match self.copy_over(&mark, &file, path) {
+                Ok(()) => return Some(length),
+                // Where there is no room for a second one, the one there is goes.
+                Err(error) => tracing::warn!(%error, "the newest segment fetched ahead is moved, not copied"),
+            }
+            self.prove(&mark, &file).ok()?;
         }
         let placed = match place::publish(&from, path, false) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                self.copy_over(&mark, file, path).inspect(|()| drop(fs::remove_file(&from)))
+                self.copy_over(&mark, &file, path).inspect(|()| drop(fs::remove_file(&from)))
             }
             placed => placed,
         };
@@ -147,11 +152,12 @@ impl Prefetched {
     }
 
     /// A copy: what did not change until its end was read is what was marked.
-    fn copy_over(&self, mark: &Kept, mut file: File, path: &Path) -> io::Result<()> {
+    fn copy_over(&self, mark: &Kept, mut file: &File, path: &Path) -> io::Result<()> {
         let beside = Beside::of(path);
         let mut output = beside.open()?;
+        file.rewind()?;
         let copied = io::copy(&mut file, &mut output)?;
-        if copied != self.prove(mark, &file)? {
+        if copied != self.prove(mark, file)? {
             return Err(io::Error::other("it became shorter"));
         }
         if !place::is_synced_by_server(path) {
