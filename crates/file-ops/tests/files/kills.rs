@@ -1,8 +1,9 @@
 //! An installation killed at any moment: each live file is the old one or the new one, whole.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use backstay_file_ops::restore::{PlanOptions, apply, plan_restore, undo};
@@ -58,7 +59,7 @@ fn a_killed_installation_leaves_every_file_old_or_new() {
     scene.back_up(&options);
     fs::copy(scene.set_folder().join("files.tar"), scene.path("a.tar")).unwrap();
     let live = scene.path("live").join(tree.strip_prefix("/").unwrap());
-    let (mut mixed, mut killed) = (0, 0);
+    let (mut mixed, mut killed, mut watched) = (0, 0, 0);
     for round in 0..rounds {
         let _ = fs::remove_dir_all(scene.path("live"));
         let _ = fs::remove_dir_all(scene.path("staging"));
@@ -75,7 +76,14 @@ fn a_killed_installation_leaves_every_file_old_or_new() {
         while !scene.path("begun").exists() && child.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_micros(200));
         }
-        std::thread::sleep(Duration::from_micros(200 + 97_000 * round / rounds));
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_micros(200 + 97_000 * round / rounds));
+        } else {
+            watched += 1;
+            // All are renamed within milliseconds.
+            let number = usize::try_from(round).unwrap() * 37 % FILES;
+            wait_until_replaced(&live.join(format!("{number}")), &mut child);
+        }
         child.kill().unwrap();
         killed += u64::from(!child.wait().unwrap().success());
         let mut installed = 0;
@@ -104,4 +112,12 @@ fn a_killed_installation_leaves_every_file_old_or_new() {
     }
     println!("killed {killed} of {rounds} times, {mixed} of them half-way");
     assert!(killed > rounds / 4, "the kills came too late");
+    assert!(mixed > watched / 4, "{mixed} of {watched} were killed half-way");
+}
+
+/// Returns as soon as another file has the name, or nobody is left who could give it.
+fn wait_until_replaced(path: &Path, child: &mut Child) {
+    let inode = || fs::metadata(path).unwrap().ino();
+    let before = inode();
+    while inode() == before && child.try_wait().unwrap().is_none() {}
 }
