@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use backstay_backup_core::key::Key;
 use backstay_backup_core::secret::Secret;
 use backstay_backup_core::store::ObjectStore as _;
+use backstay_notify::{Opening, Resolution, Severity, Update};
 use backstay_storage_s3::{Credentials, S3Store};
 use backstay_testkit::s3::{Credential, S3Options, S3Server};
 use backstay_testkit::{Answer, HttpSink};
 use futures::TryStreamExt as _;
-use support::Bench;
+use support::{Bench, notifier};
 
 const EVIL: &str = "Störung </script><script>document.title='hacked'</script><img src=http://127.0.0.1:1/x>";
 
@@ -59,6 +60,29 @@ fn busy(bench: &Bench) {
     open("P1", EVIL, &["--impact", &"some-customers-with-a-very-long-name-".repeat(12)]);
 }
 
+/// A page as a bad quarter leaves it: 130 incidents that are over, and 14 that are not.
+fn crowded(bench: &Bench) {
+    let begin = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * 60);
+    let (notifier, clock) = notifier(bench, begin);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for number in 0..144_u32 {
+        clock.advance(jiff::SignedDuration::from_mins(580));
+        let severity = Severity::ALL[(number % 4) as usize];
+        let mut opening = Opening::new(severity, &format!("Replica {number} lags behind its primary"), "ada");
+        opening.impact = "reports are older than they say".to_owned();
+        let id = runtime.block_on(notifier.open_incident(&opening)).unwrap().incident.id;
+        clock.advance(jiff::SignedDuration::from_mins(9));
+        let news =
+            Update::new("A long transaction holds back what can be replayed; it is being looked for.", "ada");
+        runtime.block_on(notifier.update_incident(id.as_str(), &news)).unwrap();
+        clock.advance(jiff::SignedDuration::from_mins(7));
+        if number < 130 {
+            let end = Resolution::new("The transaction ended, and the replica is level.", "ada");
+            runtime.block_on(notifier.resolve_incident(id.as_str(), &end)).unwrap();
+        }
+    }
+}
+
 /// A web server over a directory.
 fn served(directory: &Path) -> HttpSink {
     let directory = directory.to_owned();
@@ -89,6 +113,13 @@ fn the_status_page_is_whole_in_a_browser() {
     assert!(dom.contains("id=\"old\" hidden"), "the script ran and found the page fresh");
     assert!(!log.contains("CONSOLE"), "{log}");
     shots(&bench, &server, "busy");
+    let crowd = Bench::new("status-title = \"Example\"");
+    crowded(&crowd);
+    crowd.json(&["page", "--directory", page.to_str().unwrap()]);
+    shots(&crowd, &server, "crowded");
+    let html = std::fs::read_to_string(page.join("index.html")).unwrap();
+    assert_eq!(html.matches("<article").count(), 114, "the newest hundred of the past, and whatever is open");
+    write();
     // A page that nobody made anew for an hour says so.
     let html = std::fs::read_to_string(page.join("index.html")).unwrap();
     let stamp = html.split("datetime=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use backstay_notify::{Opening, Severity};
 use backstay_testkit::{Answer, HttpSink, Received};
-use support::Bench;
+use support::{Bench, notifier};
 
 /// How far from its moment a reminder or a step may come.
 const TOLERANCE: f64 = 5.0;
@@ -182,4 +183,57 @@ fn the_worst_severity_is_with_its_channel_soon_after_the_program_starts() {
         times[times.len() - 1]
     );
     assert!(p99 < Duration::from_secs(20), "{p99:?}");
+}
+
+/// Opens incidents as they were an hour ago, told and forgotten.
+fn open_long_ago(bench: &Bench, number: usize) {
+    let (notifier, _) = notifier(bench, jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for number in 0..number {
+        let opening = Opening::new(Severity::P0, &format!("old {number}"), "ada");
+        runtime.block_on(notifier.open_incident(&opening)).unwrap();
+    }
+}
+
+/// Numbers are given out one at a time, and hundreds of timers that go off at once want one each: whoever calls meanwhile
+/// is not kept waiting until the last of them has its own.
+#[test]
+fn a_call_is_not_kept_waiting_by_all_the_timers_that_go_off() {
+    let is_long = std::env::var_os("BACKSTAY_SOAK").is_some();
+    let (old, calls) = if is_long { (300, 40) } else { (60, 6) };
+    let bench = Bench::new("");
+    open_long_ago(&bench, old);
+    bench.sink.forget();
+    let mut service = Calls(Vec::new());
+    service.make(&bench, &["tick", "--follow"]);
+    let fired = || bench.kinds().iter().filter(|kind| *kind == "escalation" || *kind == "reminder").count();
+    let begun = Instant::now();
+    let is_pending =
+        || bench.path("state/outbox/pending").read_dir().is_ok_and(|mut all| all.next().is_some());
+    while !is_pending() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no timer goes off");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut times = Vec::new();
+    let mut beside = 0;
+    for number in 0..calls {
+        let title = format!("new {number}");
+        let begun = Instant::now();
+        let mut call = Calls(Vec::new());
+        call.make(&bench, &["open", "--severity", "P0", "--title", &title]);
+        let is_it = |request: &Received| request.json()["data"]["title"] == title.as_str();
+        while !bench.sink.received().iter().any(is_it) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{title} never came");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        times.push(begun.elapsed());
+        beside += usize::from(fired() < 3 * old);
+    }
+    times.sort();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    eprintln!(
+        "{calls} calls, {beside} of them while {old} incidents fire their timers: median {median:?}, longest {longest:?}"
+    );
+    assert!(beside >= 2, "the timers were too quick to be in the way");
+    assert!(longest < Duration::from_secs(20), "{longest:?}");
 }

@@ -3,7 +3,15 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
+use backstay_backup_core::clock::ManualClock;
+use backstay_backup_core::config::NotifyPolicy;
+use backstay_notify::channel::http::{self, Client};
+use backstay_notify::channel::webhook::Webhook;
+use backstay_notify::policy::Policy;
+use backstay_notify::{Notifier, Setup};
 use backstay_testkit::{Answer, HttpSink};
 use serde_json::Value;
 
@@ -63,4 +71,16 @@ impl Bench {
 pub fn ended(output: Output) -> (i32, String, String) {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+/// The library over the same state as the program, at another time.
+pub fn notifier(bench: &Bench, at: jiff::Timestamp) -> (Notifier, ManualClock) {
+    let clock = ManualClock::at(at);
+    let policy = Policy::new(&NotifyPolicy::default(), ["hook".to_owned()]);
+    let mut setup = Setup::new(&bench.path("state"), policy, Arc::new(clock.clone()), "test");
+    let client = Client::new(None, Duration::from_secs(10)).unwrap();
+    let hook = Webhook::new(client, http::address(&bench.sink.url("/"), true).unwrap(), None).unwrap();
+    setup.registry.channels.insert("hook".to_owned(), Arc::new(hook));
+    setup.registry.per_minute.insert("hook".to_owned(), u32::MAX);
+    (Notifier::open(setup).unwrap(), clock)
 }
