@@ -9,7 +9,7 @@ use backstay_backup_core::fault::Fault;
 use backstay_backup_core::id::SetId;
 use backstay_backup_core::memory::MemoryStore;
 use backstay_backup_core::repository::Repository;
-use backstay_backup_core::sealed::SealOptions;
+use backstay_backup_core::sealed::{SealOptions, seal_from};
 use backstay_backup_core::store::{Attributes, PutMode, SharedStore};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -51,7 +51,7 @@ pub(super) fn named(level: Level, digit: char, start: u64, end: u64) -> SegmentN
 }
 
 impl World {
-    async fn on(stores: Vec<SharedStore>, quorum: usize) -> Self {
+    pub(super) async fn on(stores: Vec<SharedStore>, quorum: usize) -> Self {
         let clock = Arc::new(SystemClock);
         let mut members = Vec::new();
         for (at, store) in stores.iter().enumerate() {
@@ -104,10 +104,22 @@ impl World {
 
     async fn overwrite(&self, store: usize, name: &SegmentName, body: &[u8]) {
         let key = segment_key(self.archive.stanza(), self.archive.stream(), name);
-        let store = &self.stores[store];
-        store.delete(&key).await.unwrap();
+        self.stores[store].delete(&key).await.unwrap();
+        self.place(store, name, body).await;
+    }
+
+    /// Puts an object into one of the repositories.
+    async fn place(&self, store: usize, name: &SegmentName, body: &[u8]) {
+        let key = segment_key(self.archive.stanza(), self.archive.stream(), name);
         let body = Bytes::copy_from_slice(body);
-        store.put(&key, body, PutMode::Create, &Attributes::default()).await.unwrap();
+        self.stores[store].put(&key, body, PutMode::Create, &Attributes::default()).await.unwrap();
+    }
+
+    /// What one of the repositories has under a name.
+    async fn object(&self, repository: usize, name: &SegmentName) -> Vec<u8> {
+        let key = segment_key(self.archive.stanza(), self.archive.stream(), name);
+        let repository = &self.archive.repositories().members()[repository];
+        super::object::read_small(repository, &key, 1 << 20).await.unwrap()
     }
 }
 
@@ -197,6 +209,40 @@ async fn the_same_content_twice_is_no_conflict_and_another_one_is() {
     let other = Bytes::from(bytes(1, 61));
     let error = world.archive.store_segment(&name, &head, other, &world.options).await.unwrap_err();
     assert!(matches!(error, ArchiveError::Conflict { .. }) && error.is_fenced(), "{error}");
+}
+
+/// Two archivers of two servers wrote under one name: whichever the most repositories have, it is not ours to choose.
+#[tokio::test]
+async fn other_bytes_in_one_repository_are_not_outvoted_by_the_others() {
+    for odd in 0..3 {
+        let world = world(3, 2).await;
+        let name = named(Level::Fresh, 'a', 0, 60);
+        let head = SegmentHead::new(&name, second(0), second(60));
+        let (_, other) = seal_from(&bytes(1, 61)[..], &world.options.clone().note(&head.encode())).unwrap();
+        world.place(odd, &name, &other).await;
+        let content = Bytes::from(bytes(0, 60));
+        let stored = world.archive.store_segment(&name, &head, content, &world.options).await;
+        let error = stored.unwrap_err();
+        let ArchiveError::Conflict { name: found, repository, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((*found, repository.as_str()), (name, format!("r{odd}").as_str()));
+        assert!(error.is_fenced(), "it would be tried again for ever: {error}");
+        assert_eq!(world.object(odd, &name).await, other, "it was overwritten");
+    }
+}
+
+/// Sealed whole, under a head that says what its name says, and yet not the bytes of that place.
+#[tokio::test]
+async fn a_segment_with_fewer_or_more_bytes_than_its_name_says_is_damaged() {
+    for length in [59, 61] {
+        let world = world(1, 1).await;
+        let name = named(Level::Fresh, 'a', 0, 60);
+        let head = SegmentHead::new(&name, second(0), second(60));
+        let sealed = seal_from(&bytes(0, length)[..], &world.options.clone().note(&head.encode()));
+        world.place(0, &name, &sealed.unwrap().1).await;
+        let error = world.read('a', 0, 60, &Identities::none()).await.unwrap_err();
+        assert!(matches!(error, ArchiveError::Damaged { .. }), "{length} bytes: {error}");
+        assert_eq!(error.class(), backstay_backup_core::Class::Data, "{error}");
+    }
 }
 
 #[tokio::test]
