@@ -34,16 +34,16 @@ use crate::{Offset, ReplicationId};
 /// All pieces of a test wait at once.
 const ROOM: usize = 10_000;
 
-fn id(digit: char) -> ReplicationId {
+pub(super) fn id(digit: char) -> ReplicationId {
     String::from(digit).repeat(40).parse().unwrap()
 }
 
-fn set(number: u32) -> Vec<u8> {
+pub(super) fn set(number: u32) -> Vec<u8> {
     format!("*3\r\n$3\r\nSET\r\n$4\r\nkey0\r\n$6\r\n{number:06}\r\n").into_bytes()
 }
 
 /// Pieces as the connection makes them of these bytes.
-fn pieces(start: u64, bytes: &[u8], size: usize) -> Vec<Piece> {
+pub(super) fn pieces(start: u64, bytes: &[u8], size: usize) -> Vec<Piece> {
     let state = StreamState { database: Some(0), in_transaction: false };
     let mut scanner = CommandScanner::new(Offset(start), state);
     let mut pieces = vec![Piece::Stream {
@@ -73,7 +73,7 @@ fn pieces(start: u64, bytes: &[u8], size: usize) -> Vec<Piece> {
 }
 
 /// Hands pieces to a segmenter; with `kill` the process ends in the middle of it.
-async fn receive(folder: &Path, policy: CutPolicy, pieces: Vec<Piece>, kill: bool) {
+pub(super) async fn receive(folder: &Path, policy: CutPolicy, pieces: Vec<Piece>, kill: bool) {
     let spool = Arc::new(Spool::open(folder).unwrap());
     let shared = Shared::new(Queue::default());
     let (sender, receiver) = mpsc::channel(ROOM);
@@ -110,11 +110,11 @@ async fn receive(folder: &Path, policy: CutPolicy, pieces: Vec<Piece>, kill: boo
 }
 
 /// Cuts nothing by itself, however slow the machine is.
-fn patient() -> CutPolicy {
+pub(super) fn patient() -> CutPolicy {
     CutPolicy { interval: std::time::Duration::from_secs(3600), ..CutPolicy::default() }
 }
 
-fn contents(folder: &Path) -> (Spool, Contents) {
+pub(super) fn contents(folder: &Path) -> (Spool, Contents) {
     let spool = Spool::open(folder).unwrap();
     let contents = spool.contents().unwrap();
     (spool, contents)
@@ -292,7 +292,7 @@ fn one_process_works_in_a_spool() {
 }
 
 /// An archive on a store that misbehaves, and an uploader of a spool into it.
-async fn uploader(folder: &Path) -> (Uploader, Arc<Fault>) {
+pub(super) async fn uploader(folder: &Path) -> (Uploader, Arc<Fault>) {
     let clock = Arc::new(SystemClock);
     let fault = Arc::new(Fault::new(Arc::new(MemoryStore::new(clock.clone())), 1));
     let repository = Repository::create("r", fault.clone(), &*clock).await.unwrap();
@@ -311,7 +311,7 @@ async fn uploader(folder: &Path) -> (Uploader, Arc<Fault>) {
     (Uploader { archive, spool: Arc::new(spool), shared, sealing, merging, clock }, fault)
 }
 
-async fn read_all(archive: &StreamArchive, end: u64) -> Vec<u8> {
+pub(super) async fn read_all(archive: &StreamArchive, end: u64) -> Vec<u8> {
     let survey = Arc::new(archive.survey().await.unwrap());
     let path = survey.path(&survey.line(id('a')), Offset(0), Offset(end)).unwrap();
     let mut reader = archive.open(survey, path, &Identities::none());
@@ -398,4 +398,8 @@ fn a_spool_leaves_room_on_its_disk() {
     let root = tempfile::tempdir().unwrap();
     let spool = Spool::open(root.path()).unwrap();
     assert_eq!(spool.room(4096).unwrap().limit, 4096, "no more than was asked for");
+    let disk = rustix::fs::statvfs(root.path()).unwrap();
+    let size = disk.f_blocks * disk.f_frsize;
+    let room = spool.room(u64::MAX).unwrap();
+    assert!(room.limit < size, "{room:?} on a disk of {size} bytes: it would be full before anybody is told");
 }

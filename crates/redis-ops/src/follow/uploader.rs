@@ -252,3 +252,7 @@ pub(super) fn is_final(error: &FollowError) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[path = "uploader_tests.rs"]
+mod tests;
