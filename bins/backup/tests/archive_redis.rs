@@ -17,6 +17,8 @@ mod lines;
 mod network;
 #[path = "archive_redis/outage.rs"]
 mod outage;
+#[path = "archive_redis/rivals.rs"]
+mod rivals;
 #[path = "archive_redis/scene.rs"]
 mod scene;
 #[path = "archive_redis/sentinel.rs"]

@@ -1,5 +1,7 @@
 //! Where the archive goes on when another one archived meanwhile, and what it says of a server that began anew.
 
+use backstay_testkit::{RedisOptions, TestRedis};
+
 use crate::scene::Scene;
 
 /// What this spool knows is old, and the server does not have it any more; the repository has more than both.
@@ -21,6 +23,36 @@ async fn a_spool_that_was_left_behind_goes_on_where_another_archiver_came_to() {
     scene.redis.cli(&["set", "n:2", "2"]).unwrap();
     let report = scene.catch_up(&[]);
     assert_eq!((&report["full-syncs"], &report["losses"]), (&0.into(), &serde_json::json!([])), "{report}");
+    scene.look().await.assert_whole(2);
+}
+
+/// A replica that came lately keeps nothing of what was written before; its primary does.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_primary_goes_on_where_its_replica_has_nothing_any_more() {
+    let scene = Scene::start(&[("repl-backlog-size", "64mb")]).await;
+    scene.catch_up(&[]);
+    scene.redis.cli(&["set", "n:1", "1"]).unwrap();
+    scene.catch_up(&[]);
+    scene.redis.cli(&["set", "n:2", "2"]).unwrap();
+    let password = scene.redis.password().unwrap();
+    let primary = format!("127.0.0.1 {}", scene.redis.port());
+    let options = RedisOptions::default().setting("repl-diskless-sync-delay", "0").password_of(password);
+    let replica = TestRedis::start(options.setting("replicaof", &primary)).await.unwrap();
+    let is_in_sync = |replica: &TestRedis| {
+        replica.cli(&["info", "replication"]).unwrap().contains("master_link_status:up")
+            && scene.redis.cli(&["info", "replication"]).unwrap().contains("state=online")
+    };
+    let deadline = std::time::Instant::now() + crate::scene::PATIENCE;
+    while !is_in_sync(&replica) {
+        assert!(std::time::Instant::now() < deadline, "the replica is never in sync");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let syncs = scene.info("sync_full");
+    let report = scene.catch_up(&[]);
+    assert_eq!((&report["full-syncs"], &report["losses"]), (&0.into(), &serde_json::json!([])), "{report}");
+    assert_eq!(scene.info("sync_full"), syncs, "a snapshot was taken for nothing");
+    let asked = replica.cli(&["info", "stats"]).unwrap();
+    assert!(asked.contains("sync_full:0"), "a snapshot was taken for nothing: {asked}");
     scene.look().await.assert_whole(2);
 }
 
