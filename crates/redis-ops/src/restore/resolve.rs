@@ -353,3 +353,7 @@ impl<'a> Past<'a> {
         spans.into_iter().take(NEAREST).map(|(_, text)| text).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

@@ -334,4 +334,39 @@ mod tests {
         assert_eq!(read(data.join("appendonlydir/x")), "new");
         assert_eq!(read(kept.join("appendonlydir/x")), "old");
     }
+
+    #[test]
+    fn old_data_gets_a_name_that_nothing_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let staging = Staging::new(folder.path(), None);
+        let now = Timestamp::UNIX_EPOCH;
+        let mut names = Vec::new();
+        for _ in 0..3 {
+            let name = staging.name_for_old(now);
+            // A link that leads nowhere has the name as well.
+            std::os::unix::fs::symlink("/nowhere", folder.path().join(&name)).unwrap();
+            names.push(name);
+        }
+        let name = "before-restore-19700101T000000Z";
+        assert_eq!(names, [name.to_owned(), format!("{name}-2"), format!("{name}-3")]);
+    }
+
+    #[test]
+    fn what_an_earlier_run_prepared_is_no_part_of_the_next_and_half_a_mark_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        write(data.join("appendonlydir/x"), "old");
+        let (staging, _) = staged(&data);
+        write(staging.unit("appendonlydir").join("left"), "over");
+        let (staging, ready) = staged(&data);
+        assert!(!staging.unit("appendonlydir").join("left").exists());
+        let mark = staging.root().join(READY);
+        let whole = std::fs::read(&mark).unwrap();
+        std::fs::write(&mark, &whole[..whole.len() - 1]).unwrap();
+        assert_eq!(staging.ready().unwrap(), None);
+        std::fs::write(&mark, &whole).unwrap();
+        assert_eq!(staging.ready().unwrap(), Some(ready));
+        staging.discard().unwrap();
+        assert_eq!((staging.ready().unwrap(), read(data.join("appendonlydir/x"))), (None, "old".to_owned()));
+    }
 }
