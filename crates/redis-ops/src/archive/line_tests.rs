@@ -84,6 +84,26 @@ fn a_base_without_bytes_behind_it_is_a_window_of_one_moment() {
     assert!(line_facts(&Line::of(id('a'), &histories), &histories, &[bad]).windows.is_empty());
 }
 
+/// Nothing is missing between them, so whoever restores from the first one reads through the second.
+#[test]
+fn a_base_where_a_window_ends_lies_in_it() {
+    let histories = BTreeMap::from([(id('a'), facts(&[(0, 100)], None))]);
+    let found = line_facts(&Line::of(id('a'), &histories), &histories, &[base('a', 0), base('a', 100)]);
+    assert_eq!((windows(&found), gaps(&found)), (vec![(0, 100, 2)], vec![]));
+}
+
+/// Two replicas were promoted, one after the other had failed: what the last one took over is no line of the old primary's own.
+#[test]
+fn what_any_descendant_shares_is_no_line_of_its_own() {
+    let histories = BTreeMap::from([
+        (id('a'), facts(&[(0, 1000)], None)),
+        (id('b'), facts(&[(500, 800)], Some(('a', 500)))),
+        (id('c'), facts(&[(1000, 1200)], Some(('a', 1000)))),
+    ]);
+    let ids: Vec<_> = lines(&histories).iter().map(Line::id).collect();
+    assert_eq!(ids, [id('b'), id('c')]);
+}
+
 #[test]
 fn histories_that_descend_from_themselves_end_somewhere() {
     let histories = BTreeMap::from([

@@ -162,3 +162,36 @@ fn pauses_grow_and_end_growing() {
     let pauses: Vec<_> = [1, 2, 3, 7, 8, 100].map(|failures| pause(failures).as_millis()).into();
     assert_eq!(pauses, [100, 200, 400, 6400, 6400, 6400]);
 }
+
+/// Half a command at the end of a segment can only be restored with the next one.
+#[test]
+fn a_segment_that_is_long_enough_ends_with_a_whole_command_wherever_there_is_one() {
+    let policy = CutPolicy::default();
+    let (bytes, most) = (policy.bytes, policy.at_most);
+    assert_eq!(cut(&open(10, 10 + bytes, 10 + most, None), &policy), Cut::At(Offset(10 + bytes)));
+    assert_eq!(cut(&open(10, 10 + bytes, 10 + most + 5, Some(1)), &policy), Cut::At(Offset(10 + bytes)));
+    // Most of it is one command.
+    assert_eq!(cut(&open(10, 9 + bytes, 10 + most, None), &policy), Cut::At(Offset(10 + most)));
+}
+
+#[test]
+fn a_segment_is_gone_on_from_behind_its_last_command_and_never_from_its_own_beginning() {
+    let last = |offset| Some(Boundary::at(Offset(offset), crate::resp::StreamState::default()));
+    let span = Span::new(10, 20);
+    for (offset, expected) in [(9, None), (10, None), (11, last(11)), (20, last(20)), (21, None)] {
+        assert_eq!(go_on(span, last(offset)), expected, "{offset}");
+    }
+    assert_eq!(go_on(span, None), None);
+}
+
+/// They go on with the same offsets, and an object belongs to one of them.
+#[test]
+fn segments_of_two_histories_never_become_one_object() {
+    let waiting = [(id('a'), Span::new(0, 10)), (id('a'), Span::new(10, 20)), (id('b'), Span::new(20, 30))];
+    assert_eq!(together(&waiting, 1000), 2);
+    assert_eq!(together(&waiting[1..], 1000), 1);
+    let stored = waiting.map(|(id, span)| Stored { id, span, received: Timestamp::UNIX_EPOCH });
+    let policy = MergePolicy::default();
+    assert_eq!(merge(&stored, Timestamp::UNIX_EPOCH, &policy, false), Merge::Join(2));
+    assert_eq!(merge(&stored[1..], Timestamp::UNIX_EPOCH, &policy, false), Merge::Drop(1));
+}
