@@ -17,7 +17,6 @@ struct Proxy {
     will: Arc<Will>,
 }
 
-#[derive(Default)]
 struct Will {
     /// Connections of an earlier number are cut.
     era: AtomicUsize,
@@ -26,6 +25,20 @@ struct Will {
     garble: AtomicUsize,
     /// Turns a bit over in the middle of the next piece that is full and no text, as pieces of a snapshot are.
     flip: AtomicBool,
+    /// So many bytes from the server are handed on at most.
+    left: AtomicUsize,
+}
+
+impl Default for Will {
+    fn default() -> Self {
+        Self {
+            era: AtomicUsize::default(),
+            stalled: AtomicBool::default(),
+            garble: AtomicUsize::default(),
+            flip: AtomicBool::default(),
+            left: AtomicUsize::new(usize::MAX),
+        }
+    }
 }
 
 impl Proxy {
@@ -65,6 +78,10 @@ async fn hand_on(client: TcpStream, server: TcpStream, will: Arc<Will>) {
         }
         let Ok(read) = read else { continue };
         let Ok(length @ 1..) = read else { break };
+        while will.left.load(Ordering::SeqCst) < length && !is_cut() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        will.left.fetch_sub(length, Ordering::SeqCst);
         let mut piece = buffer[..length].to_vec();
         garble(&mut piece, &will.garble);
         let is_text = piece.windows(2).any(|bytes| bytes == b"\r\n");
@@ -177,6 +194,41 @@ async fn a_snapshot_that_is_garbled_never_becomes_a_base() {
     look.assert_whole(1);
     let line = look.line.unwrap();
     assert_eq!(line.windows[0].bases.len(), 1, "{line:?}");
+}
+
+/// It is longer than several segments, and the archiver dies in the middle of it. What the next one asks for is in the backlog.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archiver_killed_within_a_huge_value_goes_on_with_it() {
+    let scene = Scene::start(&[("repl-backlog-size", "256mb")]).await;
+    let proxy = Proxy::start(scene.redis.port()).await;
+    for (round, store_is_out) in [(0, false), (1, true)] {
+        let archiver = scene.archive_from(proxy.port, &["--attach", "named"]);
+        scene.wait_for_base();
+        scene.redis.cli(&["set", &format!("n:{}", 2 * round + 1), "1"]).unwrap();
+        scene.wait_until_stored();
+        if store_is_out {
+            scene.take_away();
+        }
+        let end: u64 = scene.info("master_repl_offset").parse().unwrap();
+        proxy.will.left.store(40 << 20, Ordering::SeqCst);
+        let huge = "redis.call('SET', 'huge', string.rep('x', 48 * 1024 * 1024))";
+        scene.redis.cli(&["eval", huge, "0"]).unwrap();
+        scene.wait("most of it", |status| {
+            let within = status["received"]["offset"].as_u64() > Some(end + (36 << 20));
+            within && (store_is_out || status["waiting"] == 0)
+        });
+        archiver.kill9();
+        proxy.will.left.store(usize::MAX, Ordering::SeqCst);
+        if store_is_out {
+            scene.put_back();
+        }
+        let archiver = scene.archive_from(proxy.port, &["--attach", "named"]);
+        scene.redis.cli(&["set", &format!("n:{}", 2 * round + 2), "1"]).unwrap();
+        scene.wait_until_stored();
+        assert_eq!(archiver.stop(), Some(0), "{}", scene.log());
+        assert_eq!(scene.info("sync_full"), "1", "round {round}: {}", scene.log());
+    }
+    scene.look().await.assert_whole(4);
 }
 
 /// In the environment of a test that runs in a network of its own.

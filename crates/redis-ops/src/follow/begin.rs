@@ -1,31 +1,29 @@
 //! Where the stream goes on: what the spool says, or else the repositories.
 
+use std::path::PathBuf;
+
 use backstay_backup_core::catalog::Catalog;
 
 use super::FollowError;
-use super::decide::go_on;
-use super::spool::{Closed, Contents, Snapshot};
+use super::spool::{Begun, Closed, Contents, Snapshot};
 use crate::Offset;
-use crate::archive::{Boundary, Position, StreamArchive, StreamSurvey, bases};
+use crate::archive::{Position, StreamArchive, StreamSurvey, bases};
 use crate::resp::StreamState;
 
 /// Where to begin.
 pub(super) struct Begin {
     pub(super) known: Option<(Position, StreamState)>,
     pub(super) durable: Option<Position>,
+    /// Segments within a command that comes again from its beginning.
+    pub(super) again: Vec<PathBuf>,
 }
 
 /// What the spool says about where the stream goes on.
 pub(super) fn begin_from(contents: &Contents) -> Begin {
     // What came before the stream began anew is of another time.
     let is_of_now = |it: &&Closed| contents.begun.is_none_or(|begun| it.head.first_received >= begun.at);
-    let last = contents.closed.last().filter(is_of_now).or(contents.stored.last().filter(is_of_now));
-    let boundary =
-        last.and_then(|last| Some((last.name.replication_id, go_on(last.name.span, last.head.last)?)));
-    let mut known = boundary.map(|(id, boundary)| (Position::new(id, boundary.offset), boundary.state));
-    if last.is_none() {
-        known = contents.begun.map(|begun| (begun.position, StreamState::default()));
-    }
+    let segments: Vec<_> = contents.stored.iter().chain(&contents.closed).filter(is_of_now).collect();
+    let (mut known, again) = last_whole(&segments, contents.begun);
     let is_newer = |snapshot: &&Snapshot| match known {
         Some((known, _)) => {
             let same = known.replication_id == snapshot.position.replication_id;
@@ -37,7 +35,28 @@ pub(super) fn begin_from(contents: &Contents) -> Begin {
         known = Some((snapshot.position, StreamState::default()));
     }
     let durable = first_waiting(contents).or(known.map(|(known, _)| known)).or(open_start(contents));
-    Begin { known, durable }
+    Begin { known, durable, again }
+}
+
+/// The last place between two commands, and the segments behind it: a command may be longer than many of them.
+fn last_whole(segments: &[&Closed], begun: Option<Begun>) -> (Option<(Position, StreamState)>, Vec<PathBuf>) {
+    let mut again = Vec::new();
+    let mut begin: Option<Position> = None;
+    for Closed { name, head, path } in segments.iter().rev() {
+        let place = |offset| Position::new(name.replication_id, offset);
+        if begin.is_some_and(|begin| begin != place(name.span.end)) {
+            return (None, Vec::new());
+        }
+        if head.last.is_none_or(|last| last.offset == name.span.start) {
+            again.push(path.clone());
+        }
+        if let Some(last) = head.last {
+            return (Some((place(last.offset), last.state)), again);
+        }
+        begin = Some(place(name.span.start));
+    }
+    let known = begun.filter(|_| segments.is_empty());
+    (known.map(|begun| (begun.position, StreamState::default())), Vec::new())
 }
 
 pub(super) fn first_waiting(contents: &Contents) -> Option<Position> {
@@ -99,10 +118,16 @@ async fn behind(
         Some(from) => coverage.reach(from.offset),
         None => coverage.end().unwrap_or_default(),
     };
-    let position = line.position(end);
-    let Some(last) = end.0.checked_sub(1).map(Offset) else { return Ok(None) };
-    let Some(object) = survey.segment_at(position.replication_id, last, |_| false) else { return Ok(None) };
-    let head = archive.head(object).await?;
-    let boundary: Option<Boundary> = go_on(object.name.span, head.last);
-    Ok(boundary.map(|it| (Position::new(id, it.offset), it.state)))
+    let mut end = end;
+    // A command may be longer than many segments; then the one in which it began tells.
+    while let Some(byte) = end.0.checked_sub(1).map(Offset) {
+        let holder = line.position(end).replication_id;
+        let Some(object) = survey.segment_at(holder, byte, |_| false) else { break };
+        let head = archive.head(object).await?;
+        if let Some(last) = head.last {
+            return Ok(Some((Position::new(id, last.offset), last.state)));
+        }
+        end = object.name.span.start;
+    }
+    Ok(None)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Boundary, Position, Span};
+use crate::archive::{Position, Span};
 use crate::{Offset, ReplicationId};
 
 /// When a segment ends.
@@ -169,11 +169,6 @@ impl Meaning {
             )),
         }
     }
-}
-
-/// Where to go on after the last closed segment: its end, or where its last command began when it ends within one.
-pub(super) fn go_on(span: Span, last: Option<Boundary>) -> Option<Boundary> {
-    last.filter(|last| span.start < last.offset && last.offset <= span.end)
 }
 
 /// How many of the segments that wait, oldest first, are stored as one object.

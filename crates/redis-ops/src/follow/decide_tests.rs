@@ -174,16 +174,6 @@ fn a_segment_that_is_long_enough_ends_with_a_whole_command_wherever_there_is_one
     assert_eq!(cut(&open(10, 9 + bytes, 10 + most, None), &policy), Cut::At(Offset(10 + most)));
 }
 
-#[test]
-fn a_segment_is_gone_on_from_behind_its_last_command_and_never_from_its_own_beginning() {
-    let last = |offset| Some(Boundary::at(Offset(offset), crate::resp::StreamState::default()));
-    let span = Span::new(10, 20);
-    for (offset, expected) in [(9, None), (10, None), (11, last(11)), (20, last(20)), (21, None)] {
-        assert_eq!(go_on(span, last(offset)), expected, "{offset}");
-    }
-    assert_eq!(go_on(span, None), None);
-}
-
 /// They go on with the same offsets, and an object belongs to one of them.
 #[test]
 fn segments_of_two_histories_never_become_one_object() {

@@ -206,10 +206,11 @@ impl<'a> Parts<'a> {
         stream: StreamId,
         options: &'a FollowOptions,
         spool: Arc<Spool>,
-        contents: Contents,
+        mut contents: Contents,
         begin: &Begin,
         cancel: &'a CancellationToken,
     ) -> Result<(Self, Segmenter, Known), FollowError> {
+        spool.forget_segments(&mut contents, &begin.again)?;
         let Contents { closed, stored, snapshots, histories, open, begun: _ } = contents;
         let pending = !snapshots.is_empty();
         let queue = Queue {
@@ -481,3 +482,7 @@ fn joined(ended: Result<Result<(), FollowError>, tokio::task::JoinError>) -> Res
         },
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -387,3 +387,7 @@ impl Segmenter {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "segmenter_tests.rs"]
+mod tests;

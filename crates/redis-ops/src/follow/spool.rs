@@ -201,6 +201,19 @@ impl Spool {
         Ok(contents)
     }
 
+    /// Removes segments whose bytes come again; kept, they would have the names of those that come.
+    pub(super) fn forget_segments(
+        &self,
+        contents: &mut Contents,
+        again: &[PathBuf],
+    ) -> Result<(), FollowError> {
+        again.iter().try_for_each(|path| self.remove(path))?;
+        for segments in [&mut contents.closed, &mut contents.stored] {
+            segments.retain(|segment| !again.contains(&segment.path));
+        }
+        Ok(())
+    }
+
     /// Bytes of all segments. A snapshot counts for none: it takes what it takes. Blocks.
     pub(super) fn bytes(&self) -> Result<u64, FollowError> {
         let mut bytes = 0;
