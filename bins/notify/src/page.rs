@@ -7,9 +7,8 @@ use backstay_backup_core::config::IncidentPlace;
 use backstay_backup_core::key::Prefix;
 use backstay_backup_core::store::{ObjectStore as _, StoreError};
 use backstay_cli::{BareStore, Context, Exit, Failure};
-use backstay_notify::Notifier;
-use backstay_notify::incident::Incident;
 use backstay_notify::page::Page;
+use backstay_notify::{KnownIncidents, Notifier};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -40,9 +39,9 @@ impl fmt::Display for Written {
 }
 
 pub(crate) async fn page(ctx: &Context, args: &PageArgs) -> Result<Exit, Failure> {
-    let incidents = ctx.notifier(PROGRAM).await?.notifier.incidents(true).await?;
+    let known = ctx.notifier(PROGRAM).await?.notifier.known_incidents(true).await?;
     let title = args.title.as_deref().unwrap_or_else(|| title(ctx));
-    let page = Page::render(title, &incidents, ctx.clock.now());
+    let page = Page::of_known(title, &known, ctx.clock.now());
     let mut places = Vec::new();
     if let Some(directory) = args.directory.as_ref().or(ctx.config.notify.status_page.as_ref()) {
         page.write(directory).map_err(|error| {
@@ -96,14 +95,14 @@ pub(crate) async fn refresh(ctx: &Context, notifier: &Notifier) {
     if !is_wanted(ctx) {
         return;
     }
-    match notifier.incidents(true).await {
-        Ok(incidents) => write(ctx, &incidents).await,
+    match notifier.known_incidents(true).await {
+        Ok(known) => write(ctx, &known).await,
         Err(error) => tracing::warn!(%error, "status page not written"),
     }
 }
 
-async fn write(ctx: &Context, incidents: &[Incident]) {
-    let page = Page::render(title(ctx), incidents, ctx.clock.now());
+async fn write(ctx: &Context, known: &KnownIncidents) {
+    let page = Page::of_known(title(ctx), known, ctx.clock.now());
     if let Some(directory) = &ctx.config.notify.status_page
         && let Err(error) = page.write(directory)
     {
@@ -135,14 +134,14 @@ pub(crate) async fn keep_fresh(ctx: &Context, notifier: &Notifier, changed: &Not
     }
     let is_far = ctx.config.notify.incidents == IncidentPlace::Repository;
     let look = if is_far { LOOK_FAR } else { LOOK };
-    let mut written: Option<(Vec<Incident>, tokio::time::Instant)> = None;
+    let mut written: Option<(KnownIncidents, tokio::time::Instant)> = None;
     let mut seen = None;
     loop {
         // Whoever changes an incident of this host changes what lies in the outbox; else the past is not read again.
         let mark = notifier.spool().mark().await.ok();
         let is_fresh = written.as_ref().is_some_and(|(_, at)| at.elapsed() < FRESH);
         if is_far || !is_fresh || mark.is_none() || mark != seen {
-            match notifier.incidents(true).await {
+            match notifier.known_incidents(true).await {
                 Ok(incidents) => {
                     let is_known = is_fresh && written.as_ref().is_some_and(|(known, _)| *known == incidents);
                     if !is_known {

@@ -37,7 +37,8 @@ impl Sent {
 impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(incident) = &self.incident {
-            write!(f, "{} [{}] {}: {}", incident.id, incident.severity, incident.title, incident.status)?;
+            let title = clean_line(&incident.title);
+            write!(f, "{} [{}] {title}: {}", incident.id, incident.severity, incident.status)?;
         }
         let before = if self.incident.is_some() { "\n" } else { "" };
         let report = Round(&self.report).to_string();
@@ -92,7 +93,7 @@ impl fmt::Display for Incidents {
         let line = |incident: &Incident| {
             let who = match (&incident.acknowledged, incident.resolved) {
                 (_, Some(_)) => String::new(),
-                (Some(who), None) => format!(", acknowledged by {}", who.by),
+                (Some(who), None) => format!(", acknowledged by {}", clean_line(&who.by)),
                 (None, None) => ", not acknowledged".to_owned(),
             };
             format!(
@@ -126,11 +127,11 @@ impl fmt::Display for Shown {
             writeln!(f, "- Commander: {}", clean_line(commander))?;
         }
         if !incident.tiers.is_empty() {
-            writeln!(f, "- Tiers: {}", incident.tiers.join(", "))?;
+            writeln!(f, "- Tiers: {}", clean_line(&incident.tiers.join(", ")))?;
         }
         writeln!(f, "- Began: {}", stamp(incident.since))?;
         match &incident.acknowledged {
-            Some(who) => writeln!(f, "- Acknowledged: {} by {}", stamp(who.at), who.by)?,
+            Some(who) => writeln!(f, "- Acknowledged: {} by {}", stamp(who.at), clean_line(&who.by))?,
             None => writeln!(f, "- Acknowledged: no")?,
         }
         if let Some(due) = incident.update_due {
@@ -140,7 +141,8 @@ impl fmt::Display for Shown {
             writeln!(f, "- Over: {}, after {downtime:#}", stamp(resolved))?;
         }
         for receipt in &incident.receipts {
-            writeln!(f, "- Restore of {}: {} s measured", receipt.what, receipt.rto_millis.div_ceil(1000))?;
+            let what = clean_line(&receipt.what);
+            writeln!(f, "- Restore of {what}: {} s measured", receipt.rto_millis.div_ceil(1000))?;
         }
         write!(f, "\n## Timeline\n")?;
         for entry in &incident.timeline {

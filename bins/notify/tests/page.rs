@@ -130,6 +130,59 @@ fn the_status_page_is_whole_in_a_browser() {
     assert!(asked.iter().all(|path| path == "/index.html"), "nothing else is loaded: {asked:?}");
 }
 
+/// Words that somebody pasted: without a blank, from right to left, with signs of several characters.
+fn unruly(bench: &Bench) {
+    let long = "x".repeat(400);
+    let open = |severity: &str, title: &str, impact: &str| {
+        let tier = "tier".repeat(60);
+        let told = bench.json(&[
+            "open",
+            "--severity",
+            severity,
+            "--title",
+            title,
+            "--impact",
+            impact,
+            "--tier",
+            &tier,
+        ]);
+        told["incident"]["id"].as_str().unwrap().to_owned()
+    };
+    open("P0", &long, &long);
+    let past = open("P2", "خادم قاعدة البيانات لا يستجيب (db-1)", "כל הלקוחות");
+    bench.json(&["resolve", &past, "--text", &long]);
+    let news = open("P3", "🔥 日本語のタイトル 👩\u{200d}👩\u{200d}👧 🇩🇪", "");
+    for number in 1..=9 {
+        let text = format!("השרת db-1 חזר ({number}%) {long}");
+        bench.json(&["update", &news, "--text", &text, "--status", "monitoring"]);
+    }
+}
+
+/// At the width of a small phone nothing has to be moved sideways, whatever the words are; and no word is missing,
+/// also where the earlier ones are folded away.
+#[test]
+fn nothing_on_the_page_is_wider_than_a_phone() {
+    let bench = Bench::new(&format!("status-title = \"{}\"", "Example".repeat(40)));
+    unruly(&bench);
+    let page = bench.path("www");
+    bench.json(&["page", "--directory", page.to_str().unwrap()]);
+    let html = std::fs::read_to_string(page.join("index.html")).unwrap();
+    assert!(html.contains("<summary>5 earlier entries</summary>"), "{html}");
+    for number in 1..=9 {
+        assert!(html.contains(&format!("<p dir=\"auto\">השרת db-1 חזר ({number}%)")), "{number}");
+    }
+    assert!(html.contains("<h3 dir=\"auto\">خادم"), "{html}");
+    // A browser without a screen makes no window this small, but a frame.
+    let frame = "<!doctype html><iframe id=f src=index.html style=\"width:360px;height:800px;border:0\"></iframe>\
+                 <script>f.onload = function () { var page = f.contentDocument; \
+                 page.querySelectorAll('details').forEach(function (all) { all.open = true; }); \
+                 document.title = page.documentElement.scrollWidth + ' of ' + f.clientWidth; }</script>";
+    std::fs::write(page.join("frame.html"), frame).unwrap();
+    let server = served(&page);
+    let (dom, _) = browser(&bench, &server.url("/frame.html"), &["--dump-dom"]);
+    assert!(dom.contains("<title>360 of 360</title>"), "{dom}");
+}
+
 /// Screenshots, which `BACKSTAY_KEEP_SCREENSHOTS=<folder>` keeps for somebody to look at.
 fn shots(bench: &Bench, server: &HttpSink, state: &str) {
     for (place, size) in [("phone", "390,1400"), ("desk", "1280,1400")] {

@@ -28,7 +28,7 @@ pub mod tasks;
 
 pub use notice::{Kind, Notice};
 pub use notifier::{
-    Delivered, GivenUp, JOURNAL, Notifier, NotifyError, Opening, Report, Resolution, Setup, Told, Update,
-    Waiting,
+    Delivered, GivenUp, JOURNAL, KnownIncidents, Notifier, NotifyError, Opening, Report, Resolution, Setup,
+    Told, Update, Waiting,
 };
 pub use severity::{Severity, Status};

@@ -16,12 +16,12 @@
 mod deliver;
 mod fire;
 mod follow;
+mod known;
 mod lock;
 mod otherwise;
 mod report;
 mod words;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,17 +33,18 @@ use backstay_backup_core::store::StoreError;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+pub use known::KnownIncidents;
 pub use report::{Delivered, GivenUp, Report, Told, Waiting};
 pub use words::{Opening, Resolution, Update};
 
 use crate::channel::Registry;
 use crate::channel::http::Client;
-use crate::incident::{Change, Event, Incident, IncidentId, Journal, Known};
+use crate::incident::{Change, Event, Incident, IncidentId, Journal};
 use crate::notice::{Kind, Notice};
 use crate::outbox::{Parcel, Rules, Spool, SpoolError};
 use crate::policy::Policy;
 use crate::redact::Redactor;
-use crate::render::Templates;
+use crate::render::{Templates, Unit, fit};
 
 /// Name of the lane that writes events to the journal.
 pub const JOURNAL: &str = "journal";
@@ -51,6 +52,12 @@ pub const JOURNAL: &str = "journal";
 const ENQUEUE: &str = "enqueue.numbers";
 /// How long another process may keep that lock.
 const ENQUEUE_TIME: Duration = Duration::from_secs(30);
+/// Name of the lock for changing an incident by what is known of it.
+const CHANGE: &str = "change.incidents";
+/// How long another process may keep that one.
+const CHANGE_TIME: Duration = Duration::from_secs(10);
+/// Longest text that is kept, in bytes: no channel carries more, and a record must stay one that can be read.
+const MAX_TEXT: usize = 100_000;
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -252,72 +259,19 @@ impl Notifier {
         self.setup.clock.now()
     }
 
-    /// All events known to the journal and to the outbox. A journal that cannot be read is left out with a warning.
-    async fn events(&self, closed: bool) -> Result<BTreeMap<IncidentId, Vec<Event>>, NotifyError> {
-        let read = tokio::time::timeout(self.setup.journal_time, self.journal.events(closed)).await;
-        let known = match read {
-            Ok(Ok(events)) => events,
-            Ok(Err(error)) => {
-                let error = backstay_backup_core::error::describe(&error);
-                tracing::warn!(error, "going on with what the outbox knows");
-                Known::default()
-            }
-            Err(_) => {
-                tracing::warn!("the incidents do not answer; going on with what the outbox knows");
-                Known::default()
-            }
-        };
-        let Known { events: mut all, over, .. } = known;
-        let (pending, _) = self.spool.parcels().await?;
-        let waiting = pending.into_values().filter_map(|parcel| parcel.event);
-        let done = self.spool.done_events().await?;
-        for event in waiting.chain(done).filter(|event| !over.contains(&event.incident)) {
-            all.entry(event.incident.clone()).or_default().push(event);
-        }
-        Ok(all)
+    /// Keeps other processes of this host from changing an incident meanwhile: each sees what the one before it did. Who
+    /// does not get the lock in time goes on without it, because told twice is better than not told.
+    async fn changing(&self) -> Option<lock::LaneLock> {
+        lock::LaneLock::acquire(&self.locks, CHANGE, CHANGE_TIME).await.ok().flatten()
     }
 
-    /// The incidents that are open; with `closed` all that are known. The newest first.
-    ///
-    /// # Errors
-    /// The outbox cannot be read.
-    pub async fn incidents(&self, closed: bool) -> Result<Vec<Incident>, NotifyError> {
-        let events = self.events(closed).await?;
-        let all = events.values().rev().filter_map(|events| self.fold(events));
-        Ok(all.filter(|incident| closed || incident.is_open()).collect())
-    }
-
-    /// The incident that events add up to, with the next word that is due.
-    fn fold<'a>(&self, events: impl IntoIterator<Item = &'a Event>) -> Option<Incident> {
-        let mut incident = Incident::fold(events)?;
-        let every = self.setup.policy.rule(incident.severity).update_every;
-        let every = every.filter(|_| incident.is_open());
-        incident.update_due = every.and_then(|every| incident.last_update.checked_add(every).ok());
-        Some(incident)
-    }
-
-    /// One incident. A beginning of its name suffices where it is the only one.
-    ///
-    /// # Errors
-    /// [`NotifyError::NoIncident`] when there is none, or several begin so.
-    pub async fn incident(&self, id: &str) -> Result<Incident, NotifyError> {
-        let mut found = self.incidents(true).await?;
-        found.retain(|incident| incident.id.as_str().starts_with(id) || incident.key.as_deref() == Some(id));
-        found.sort_by_key(|incident| !incident.is_open());
-        let open = found.iter().filter(|incident| incident.is_open()).count();
-        match found.len() {
-            1 => Ok(found.remove(0)),
-            _ if open == 1 => Ok(found.remove(0)),
-            _ => Err(NotifyError::NoIncident { id: id.chars().take(100).collect() }),
-        }
-    }
-
-    /// Puts a parcel into the outbox, and delivers what can be delivered now.
+    /// Puts a parcel into the outbox, lets others change incidents again, and delivers what can be delivered now.
     async fn tell(
         &self,
         notice: Option<Notice>,
         event: Option<Event>,
         channels: Vec<String>,
+        changing: Option<lock::LaneLock>,
     ) -> Result<Report, NotifyError> {
         let notice = notice.map(|notice| self.cleaned(notice));
         let mut lanes = channels;
@@ -326,6 +280,7 @@ impl Notifier {
         }
         let event = event.map(|event| self.cleaned_event(event));
         self.enqueue(&Parcel::new(notice, lanes, event)).await?;
+        drop(changing);
         self.deliver_now(&CancellationToken::new(), self.setup.patience).await
     }
 
@@ -349,11 +304,15 @@ impl Notifier {
     }
 
     fn cleaned(&self, notice: Notice) -> Notice {
-        notice.map_texts(|text| self.setup.redactor.clean(text))
+        notice.map_texts(|text| self.cleaned_text(text))
+    }
+
+    fn cleaned_text(&self, text: &str) -> String {
+        fit(&self.setup.redactor.clean(text), MAX_TEXT, Unit::Bytes)
     }
 
     fn cleaned_event(&self, mut event: Event) -> Event {
-        let clean = |text: &mut String| *text = self.setup.redactor.clean(text);
+        let clean = |text: &mut String| *text = self.cleaned_text(text);
         clean(&mut event.by);
         match &mut event.change {
             Change::Opened { title, text, impact, commander, tiers, .. } => {
@@ -392,7 +351,7 @@ impl Notifier {
             return Err(NotifyError::NoChannel);
         }
         let notice = if notice.source.is_empty() { notice.source(&self.setup.identity) } else { notice };
-        self.tell(Some(notice), None, to).await
+        self.tell(Some(notice), None, to, None).await
     }
 
     fn is_known(&self, name: &str) -> bool {
@@ -437,7 +396,7 @@ impl Notifier {
     }
 
     fn event(&self, incident: &Incident, by: &str, change: Change) -> Event {
-        Event::new(incident.id.clone(), incident.number + 1, self.now(), by, change)
+        Event::new(incident.id.clone(), incident.number.saturating_add(1), self.now(), by, change)
     }
 
     /// The incident as it is after an event, and the notice about it.

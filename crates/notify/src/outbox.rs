@@ -26,4 +26,5 @@ mod spool;
 
 pub use record::{Attempted, Parcel, Phase, Settled};
 pub use schedule::{Consequence, Outcome, Rules};
+pub(crate) use spool::mark;
 pub use spool::{Finding, Mark, Pending, Spool, SpoolError};

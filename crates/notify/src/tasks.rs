@@ -105,8 +105,8 @@ pub async fn tell(notifier: &Notifier, on: &NotifyOn, ended: &Ended) -> Result<R
         return if report == Report::default() { notifier.deliver_what_waits().await } else { Ok(report) };
     }
     let is_first = notifier.spool().is_first(&ended.key()).await?;
-    let open =
-        notifier.incidents(false).await?.into_iter().find(|incident| incident.key == Some(ended.key()));
+    let key = Some(notifier.key(&ended.key()));
+    let open = notifier.incidents(false).await?.into_iter().find(|incident| incident.key == key);
     let recovered = match open {
         Some(incident) => {
             let mut end = Resolution::new(&format!("{} succeeded again", ended.program), &ended.source());

@@ -24,6 +24,9 @@ pub struct Incident {
     pub severity: Severity,
     /// How far it has come.
     pub status: Status,
+    /// How bad it has been: whoever heard of it then hears of its end.
+    #[serde(skip)]
+    pub severities: BTreeSet<Severity>,
     /// Who or what suffers.
     pub impact: String,
     /// Who leads.
@@ -121,6 +124,7 @@ impl Incident {
             key: key.clone(),
             title: title.clone(),
             severity: *severity,
+            severities: BTreeSet::from([*severity]),
             status: Status::Investigating,
             impact: impact.clone(),
             commander: commander.clone(),
@@ -161,6 +165,7 @@ impl Incident {
                 let status = status.filter(|status| *status != Status::Resolved);
                 self.status = status.unwrap_or(self.status);
                 self.severity = severity.unwrap_or(self.severity);
+                self.severities.insert(self.severity);
                 self.impact = impact.clone().unwrap_or_else(|| self.impact.clone());
                 self.commander = commander.clone().or_else(|| self.commander.clone());
                 self.last_update = self.last_update.max(event.at);

@@ -23,7 +23,7 @@ use super::event::{Event, FORMAT};
 use super::id::IncidentId;
 
 /// Largest event that is read, in bytes.
-const MAX_EVENT: u64 = 1 << 20;
+const MAX_EVENT: u64 = 4 << 20;
 /// Largest number of a file name.
 const DIGITS: usize = 6;
 

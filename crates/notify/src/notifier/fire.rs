@@ -95,7 +95,7 @@ impl Notifier {
         notice.source.clone_from(&self.setup.identity);
         let event = Event::new(
             incident.id.clone(),
-            incident.number + 1,
+            incident.number.saturating_add(1),
             now,
             &self.setup.identity,
             Change::Fired { timer: due.name.clone() },
@@ -103,7 +103,27 @@ impl Notifier {
         let mut channels = self.setup.policy.reach(&due.channels);
         channels.insert(0, JOURNAL.to_owned());
         let parcel = Parcel::new(Some(self.cleaned(notice)), channels, Some(event));
+        let _changing = self.changing().await;
+        if self.is_overtaken(incident, due).await? {
+            return Ok(false);
+        }
         Ok(self.enqueue(&parcel).await?.is_some())
+    }
+
+    /// Whether something was said on this host since the incident was read that makes a timer pointless: of many that are
+    /// due at once, the last ones go off seconds later.
+    async fn is_overtaken(&self, incident: &Incident, due: &Due) -> Result<bool, NotifyError> {
+        let (pending, _) = self.spool.parcels().await?;
+        let waiting = pending.into_values().filter_map(|parcel| parcel.event);
+        let is_reminder = matches!(due.timer, Timer::Reminder { .. });
+        let ends = |event: &Event| match event.change {
+            Change::Resolved { .. } => true,
+            Change::Acknowledged => !is_reminder,
+            Change::Updated { .. } => is_reminder && event.number > incident.number,
+            _ => false,
+        };
+        let mut all = waiting.chain(self.spool.done_events().await?);
+        Ok(all.any(|event| event.incident == incident.id && ends(&event)))
     }
 
     fn words(&self, incident: &Incident, due: &Due, now: Timestamp) -> String {

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::lock::LaneLock;
 use super::{Notifier, NotifyError, Told};
 use crate::incident::{Change, Event, Incident, IncidentId, Objective, Receipt};
 use crate::notice::Kind;
@@ -110,10 +111,12 @@ impl Notifier {
     /// # Cancel safety
     /// A dropped call leaves the incident opened and in the outbox, or not at all.
     pub async fn open_incident(&self, opening: &Opening) -> Result<Told, NotifyError> {
-        if let Some(key) = &opening.key {
+        let key = opening.key.as_deref().map(|key| self.key(key));
+        let changing = if key.is_some() { self.changing().await } else { None };
+        if key.is_some() {
             let open = self.incidents(false).await?;
-            if let Some(incident) = open.into_iter().find(|incident| incident.key.as_ref() == Some(key)) {
-                return self.again(incident, opening).await;
+            if let Some(incident) = open.into_iter().find(|incident| incident.key == key) {
+                return self.again(incident, opening, changing).await;
             }
         }
         let now = self.now();
@@ -125,18 +128,23 @@ impl Notifier {
             impact: opening.impact.clone(),
             commander: opening.commander.clone(),
             tiers: opening.tiers.clone(),
-            key: opening.key.clone(),
+            key,
             since: opening.since.filter(|since| *since <= now),
         };
         let event = Event::new(id, 1, now, &opening.by, change);
         let incident = Incident::fold([&event]).expect("it begins with its beginning");
         let (incident, notice) = self.consequence(&incident, &event, opening.kind, &[]);
         let channels = self.setup.policy.channels(incident.severity);
-        let report = self.tell(Some(notice), Some(event), channels).await?;
+        let report = self.tell(Some(notice), Some(event), channels, changing).await?;
         Ok(Told { incident, report })
     }
 
-    async fn again(&self, incident: Incident, opening: &Opening) -> Result<Told, NotifyError> {
+    async fn again(
+        &self,
+        incident: Incident,
+        opening: &Opening,
+        changing: Option<LaneLock>,
+    ) -> Result<Told, NotifyError> {
         let words =
             self.setup.redactor.clean(if opening.text.is_empty() { &opening.title } else { &opening.text });
         let is_known = incident.timeline.iter().any(|entry| entry.text == words);
@@ -146,7 +154,7 @@ impl Notifier {
         }
         let mut update = Update::new(&words, &opening.by);
         update.severity = worse;
-        self.update_incident(incident.id.as_str(), &update).await
+        self.update_holding(incident.id.as_str(), &update, changing).await
     }
 
     async fn event_of(
@@ -160,7 +168,7 @@ impl Notifier {
         if let Some(at) = incident.resolved {
             return Err(NotifyError::Over { id: incident.id, at });
         }
-        let events = self.events(false).await?.remove(&incident.id).unwrap_or_default();
+        let events = self.events(false).await?.0.remove(&incident.id).unwrap_or_default();
         let event = self.event(&incident, by, change);
         let (after, notice) = self.consequence(&incident, &event, kind, &events);
         Ok((incident, after, event, notice))
@@ -174,6 +182,15 @@ impl Notifier {
     /// # Cancel safety
     /// As [`Notifier::open_incident`].
     pub async fn update_incident(&self, id: &str, update: &Update) -> Result<Told, NotifyError> {
+        self.update_holding(id, update, self.changing().await).await
+    }
+
+    async fn update_holding(
+        &self,
+        id: &str,
+        update: &Update,
+        changing: Option<LaneLock>,
+    ) -> Result<Told, NotifyError> {
         let change = Change::Updated {
             text: update.text.clone(),
             status: update.status,
@@ -191,7 +208,7 @@ impl Notifier {
             // It became worse: for a pager that is a new alert, for a person the beginning.
             notice.kind = Kind::Opened;
         }
-        let report = self.tell(Some(notice), Some(event), channels).await?;
+        let report = self.tell(Some(notice), Some(event), channels, changing).await?;
         Ok(Told { incident, report })
     }
 
@@ -203,13 +220,14 @@ impl Notifier {
     /// # Cancel safety
     /// As [`Notifier::open_incident`].
     pub async fn acknowledge_incident(&self, id: &str, by: &str) -> Result<Told, NotifyError> {
+        let changing = self.changing().await;
         let (before, incident, event, notice) =
             self.event_of(id, by, Change::Acknowledged, Kind::Acknowledged).await?;
         if before.acknowledged.is_some() {
             return Ok(Told { incident: before, report: super::Report::default() });
         }
         let channels = self.told_so_far(&incident);
-        let report = self.tell(Some(notice), Some(event), channels).await?;
+        let report = self.tell(Some(notice), Some(event), channels, changing).await?;
         Ok(Told { incident, report })
     }
 
@@ -221,21 +239,26 @@ impl Notifier {
     /// # Cancel safety
     /// As [`Notifier::open_incident`].
     pub async fn resolve_incident(&self, id: &str, end: &Resolution) -> Result<Told, NotifyError> {
+        let changing = self.changing().await;
         let change = Change::Resolved { text: end.text.clone(), receipts: end.receipts.clone() };
         let (_, incident, event, mut notice) = self.event_of(id, &end.by, change, end.kind).await?;
         notice.objectives = objectives(&incident, self.setup.rto);
         let channels = self.told_so_far(&incident);
-        let report = self.tell(Some(notice), Some(event), channels).await?;
+        let report = self.tell(Some(notice), Some(event), channels, changing).await?;
         Ok(Told { incident, report })
     }
 
-    /// The channels of the severity, and those of the escalation that heard of it meanwhile.
+    /// The channels of every severity that it had, and those of the escalation that heard of it meanwhile: an alert that
+    /// was opened when it was worse must end as well.
     fn told_so_far(&self, incident: &Incident) -> Vec<String> {
-        let rule = self.setup.policy.rule(incident.severity);
-        let steps = rule.escalation.iter().enumerate();
-        let fired = steps.filter(|(index, _)| incident.fired.contains(&format!("escalation-{}", index + 1)));
-        let names: Vec<String> =
-            rule.channels.iter().chain(fired.flat_map(|(_, step)| step)).cloned().collect();
+        let mut names: Vec<String> = Vec::new();
+        for severity in &incident.severities {
+            let rule = self.setup.policy.rule(*severity);
+            let steps = rule.escalation.iter().enumerate();
+            let fired =
+                steps.filter(|(index, _)| incident.fired.contains(&format!("escalation-{}", index + 1)));
+            names.extend(rule.channels.iter().chain(fired.flat_map(|(_, step)| step)).cloned());
+        }
         self.setup.policy.reach(&names)
     }
 }

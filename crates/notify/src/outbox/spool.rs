@@ -36,6 +36,12 @@ pub enum SpoolError {
         /// The reason.
         source: StoreError,
     },
+    /// It is longer than what is read back.
+    #[error("{bytes} bytes are too much for one message: the outbox takes {MAX_RECORD}")]
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+    },
     /// Cannot happen.
     #[error("internal error of the outbox: {what}")]
     Internal {
@@ -51,6 +57,7 @@ impl Classified for SpoolError {
                 StoreError::Denied { .. } | StoreError::Missing { .. } => Class::Usage,
                 _ => Class::Temporary,
             },
+            Self::TooLarge { .. } => Class::Usage,
             Self::Internal { .. } => Class::Internal,
         }
     }
@@ -116,7 +123,7 @@ pub struct Spool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark(Sha256Hex);
 
-pub(super) fn mark(id: &str) -> String {
+pub(crate) fn mark(id: &str) -> String {
     hex::encode(&Sha256Hex::of(id.as_bytes()).0[..8])
 }
 
@@ -166,6 +173,10 @@ impl Spool {
         let first = 1 + pending.keys().last().copied().unwrap_or(0).max(highest);
         let body =
             Bytes::from(seal(parcel).map_err(|error| SpoolError::Internal { what: error.to_string() })?);
+        let bytes = body.len() as u64;
+        if bytes > MAX_RECORD {
+            return Err(SpoolError::TooLarge { bytes });
+        }
         for seq in first..first + SAME_NUMBER {
             match self.put(&key(&format!("pending/{seq:012}.json"))?, body.clone(), PutMode::Create).await {
                 Ok(_) => return Ok(Some(seq)),
