@@ -236,7 +236,7 @@ impl Lane<'_> {
         else {
             return Ok(None);
         };
-        let mut state = state_of(mine, seq, self.name);
+        let mut state = state_of(mine, seq, self.name).resumed(notifier.now());
         let channel = notifier.setup.registry.channels.get(self.name);
         if let (Some(channel), Some(notice)) = (channel, &parcel.notice)
             && !channel.takes(notice)
@@ -357,8 +357,12 @@ impl Lane<'_> {
         circumstances: Circumstances,
     ) -> Result<Option<bool>, NotifyError> {
         let merged = state.group.len();
-        let (mut state, consequence) =
-            schedule::after(state, outcome, circumstances, &self.notifier.setup.rules);
+        let mut rules = self.notifier.setup.rules;
+        if self.name == JOURNAL {
+            // An event that is not kept would leave its incident open, or unknown, on every other host.
+            rules.give_up_after = SignedDuration::MAX;
+        }
+        let (mut state, consequence) = schedule::after(state, outcome, circumstances, &rules);
         let clean = |problem: &str| {
             let problem = crate::render::clean_line(&self.notifier.setup.redactor.clean(problem));
             crate::render::fit(&problem, PROBLEM, crate::render::Unit::Chars)

@@ -81,6 +81,8 @@ pub fn next(items: &[Item], now: Timestamp, rules: &Rules) -> Next {
             && first.kind.is_passing()
             && first.state.unknown == 0
             && last.seq > first.seq
+            // The channel's own wish to be left alone is kept with it.
+            && !(first.state.is_limited && first.state.due() > now)
             && is_late(first.created, now, rules)
         {
             return Next::Drop { seq: first.seq };
@@ -203,6 +205,16 @@ mod tests {
         assert_eq!(next(&items, at(20), &rules), Next::Send { seq: 1, group: vec![] });
         assert_eq!(next(&items, at(5000), &rules), Next::Drop { seq: 1 });
         assert_eq!(next(&items[..1], at(5000), &rules), Next::Send { seq: 1, group: vec![] });
+    }
+
+    #[test]
+    fn an_overtaken_reminder_that_carries_the_wish_of_its_channel_keeps_it() {
+        let mut items =
+            vec![item(1, "a", Kind::Reminder, Severity::P0, 0), item(2, "a", Kind::Update, Severity::P0, 10)];
+        items[0].state.is_limited = true;
+        items[0].state.not_before = at(9000);
+        assert_eq!(next(&items, at(5000), &Rules::default()), Next::Wait { until: at(9000) });
+        assert_eq!(next(&items, at(9000), &Rules::default()), Next::Drop { seq: 1 });
     }
 
     proptest! {

@@ -8,6 +8,8 @@ use crate::notice::Notice;
 
 /// Version of the records.
 pub(super) const FORMAT: u32 = 1;
+/// Whoever has not tried for so long after it was time was not there.
+const IDLE: SignedDuration = SignedDuration::from_hours(1);
 
 /// A notice and whom it goes to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +141,18 @@ impl Attempted {
         self
     }
 
+    /// As it is seen by a host that was off for a while, or had no time yet when it started: it has not failed meanwhile,
+    /// because nobody tried.
+    #[must_use]
+    pub fn resumed(mut self, now: Timestamp) -> Self {
+        let idle = now.duration_since(self.written.max(self.not_before));
+        if idle > IDLE {
+            let later = |since: Timestamp| since.saturating_add(idle).map_or(now, |since| since.min(now));
+            self.failing_since = self.failing_since.map(later);
+        }
+        self
+    }
+
     /// When it may be tried.
     #[must_use]
     pub fn due(&self) -> Timestamp {
@@ -154,7 +168,11 @@ impl Attempted {
         }
         let wait = self.not_before.duration_since(self.written).max(SignedDuration::ZERO);
         let not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
-        Some(Self { written: now, not_before, ..self.clone() })
+        // It has failed for as long as it had by then, or its fallback would wait for the old time to come again.
+        let failed_for = |since| self.written.duration_since(since).max(SignedDuration::ZERO);
+        let failing_since =
+            self.failing_since.map(|since| now.saturating_sub(failed_for(since)).unwrap_or(now));
+        Some(Self { written: now, not_before, failing_since, ..self.clone() })
     }
 }
 
@@ -186,5 +204,12 @@ mod tests {
         let back = state.rebased(at(10_000)).unwrap();
         assert_eq!(back.due(), at(10_060), "an hour or a day back: one minute");
         assert_eq!(back.rebased(at(10_001)), None);
+        state.failing_since = Some(at(99_900));
+        let back = state.rebased(at(10_000)).unwrap();
+        assert_eq!(
+            back.failing_since,
+            Some(at(9_900)),
+            "a fallback after two minutes is due in twenty seconds"
+        );
     }
 }

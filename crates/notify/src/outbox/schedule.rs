@@ -192,8 +192,9 @@ fn hopeless(state: &mut Attempted, at: Circumstances, rules: &Rules, problem: &s
         let problem = format!("sent twice without an answer, so it is not sent again: {problem}");
         return Some(Consequence::GivenUp { problem });
     }
-    let last = at.created.saturating_add(rules.give_up_after).unwrap_or(Timestamp::MAX);
-    if state.not_before > last.max(at.now) && at.now.max(state.not_before) > last {
+    let tried_since = state.failing_since.unwrap_or(at.now).max(at.created);
+    let last = tried_since.saturating_add(rules.give_up_after).unwrap_or(Timestamp::MAX);
+    if state.not_before > last.max(at.now) {
         state.phase = Phase::Dead;
         let problem = format!("given up after {} attempts: {problem}", state.attempts);
         return Some(Consequence::GivenUp { problem });
