@@ -187,6 +187,35 @@ async fn services_that_say_yes_and_mean_no_are_understood() {
     }
 }
 
+/// A service that takes a request and whose answer arrives only in part: what was said may have been yes.
+async fn cut_off(answer: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 65_536]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_answer_that_did_not_arrive_as_a_whole_is_none_where_its_words_count() {
+    let slack = |kind: &str| kind.starts_with("slack");
+    for (kind, make, _) in all().into_iter().filter(|(kind, ..)| slack(kind)) {
+        for answer in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{\"ok\":",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            let channel = make(&cut_off(answer).await);
+            let outcome = deliver(channel.as_ref(), &notice(Kind::Opened, 1), None).await;
+            assert_eq!(name(&outcome), "unknown", "{kind}: {answer:?}: {outcome:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn slack_keeps_one_thread_and_calls_the_room_only_when_told_to() {
     let sink =

@@ -10,7 +10,11 @@ use std::time::Duration;
 use backstay_backup_core::secret::Secret;
 use backstay_notify::Kind;
 use backstay_notify::channel::email::{Email, Server};
+use backstay_notify::channel::{Channel as _, Message};
+use backstay_notify::redact::Redactor;
+use backstay_notify::render::Templates;
 use backstay_testkit::SmtpSink;
+use base64::Engine as _;
 use peers::{certificate, deliver, name, notice};
 
 fn email(
@@ -49,6 +53,15 @@ async fn mail_threads_and_is_the_same_message_when_it_is_sent_again() {
         (None, Some("auto-generated"))
     );
     assert_eq!(mails[0].header("Importance").as_deref(), Some("high"));
+    // It becomes worse: a mailbox that knows the first mail must not take this one for the same.
+    let worse = notice(Kind::Opened, 3);
+    for told in [&worse, &umlauts] {
+        deliver(&email, told, Some(&umlauts.id)).await;
+    }
+    let mails = sink.mails().unwrap();
+    assert_ne!(mails[3].header("Message-ID"), mails[0].header("Message-ID"));
+    assert_eq!(mails[3].header("References"), mails[0].header("Message-ID"));
+    assert_eq!(mails[4].header("Message-ID"), mails[0].header("Message-ID"), "the first one again");
 }
 
 #[tokio::test]
@@ -87,6 +100,44 @@ async fn mail_servers_are_only_trusted_with_tls_that_can_be_trusted() {
     let over_tls = email(&wrapped, "smtps", Some(ca), None, &to);
     assert_eq!(name(&deliver(&over_tls, &notice(Kind::Opened, 1), None).await), "accepted");
     assert_eq!(wrapped.mails().unwrap().len(), 1);
+}
+
+/// The part that mail programs show has no tag that is not ours.
+#[test]
+fn no_text_becomes_a_tag_in_a_mail() {
+    let server = Server::new("smtps://mail.example", Duration::from_secs(1));
+    let email = Email::new(&server, "backstay@example.com", &["oncall@example.com".to_owned()]).unwrap();
+    let mut evil = notice(Kind::Opened, 1);
+    evil.title = "<script>1</script>".to_owned();
+    evil.text = "</pre><img src=x>".to_owned();
+    let letter = Templates::default().letter(&evil, &[], "mail", None, &Redactor::default());
+    let draft = email.draft(&Message::new(&evil, &letter, support::at(0))).remove(0);
+    let text = String::from_utf8(draft.body).unwrap();
+    let (head, part) = text.split_once("text/html").unwrap().1.split_once("\r\n\r\n").unwrap();
+    let html = if head.contains("base64") {
+        let lines: String = part.lines().take_while(|line| !line.starts_with("--")).collect();
+        String::from_utf8(base64::engine::general_purpose::STANDARD.decode(lines).unwrap()).unwrap()
+    } else {
+        part.replace("=\r\n", "")
+    };
+    assert!(html.contains("&lt;script&gt;") && html.contains("&lt;img"), "{html}");
+    assert!(!html.contains("<script") && !html.contains("<img"), "{html}");
+}
+
+/// A server that is not this machine gets no word in the clear, unless the configuration says so.
+#[tokio::test]
+async fn mail_goes_to_no_other_machine_without_tls() {
+    let sink = SmtpSink::start(&[]).unwrap();
+    // The same machine, by a name that does not say so.
+    let url = format!("smtp://127.1:{}", sink.port());
+    for insecure in [false, true] {
+        let mut server = Server::new(&url, Duration::from_secs(5));
+        server.insecure = insecure;
+        let email = Email::new(&server, "backstay@example.com", &["oncall@example.com".to_owned()]).unwrap();
+        let outcome = deliver(&email, &notice(Kind::Opened, 1), None).await;
+        assert_eq!(name(&outcome) == "accepted", insecure, "{outcome:?}");
+        assert_eq!(sink.mails().unwrap().len(), usize::from(insecure));
+    }
 }
 
 #[tokio::test]

@@ -112,8 +112,10 @@ impl Email {
     fn mail(&self, message: &Message<'_>) -> Result<lettre::Message, lettre::error::Error> {
         let notice = message.notice;
         let root = id(&format!("thread {}", notice.thread));
-        let own =
-            if notice.kind == Kind::Opened { root.clone() } else { id(&format!("notice {}", notice.id)) };
+        // An incident that becomes worse is opened once more, and that is another mail.
+        let is_first =
+            notice.kind == Kind::Opened && message.reference.is_none_or(|first| first == notice.id);
+        let own = if is_first { root.clone() } else { id(&format!("notice {}", notice.id)) };
         let date = std::time::SystemTime::UNIX_EPOCH
             + Duration::from_secs(u64::try_from(notice.created.as_second()).unwrap_or(0));
         let mut builder = lettre::Message::builder()
@@ -247,6 +249,10 @@ impl Channel for Email {
         match self.mail(message) {
             // The library's own limit is for the connection alone.
             Ok(mail) => match tokio::time::timeout(self.timeout, self.send(&mail)).await {
+                // The thread is called after its first notice, which is the same mail when it is sent again.
+                Ok(Outcome::Accepted { .. }) => {
+                    Outcome::Accepted { reference: Some(message.notice.id.clone()) }
+                }
                 Ok(outcome) => outcome,
                 Err(_) => Outcome::Unknown { problem: format!("no answer within {:?}", self.timeout) },
             },

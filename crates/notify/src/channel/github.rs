@@ -8,6 +8,7 @@ use backstay_backup_core::config::ChannelKind;
 use backstay_backup_core::secret::Secret;
 use hyper::Method;
 use hyper::header::{ACCEPT, HeaderName};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -21,6 +22,8 @@ use crate::render::{Unit, fit, fits, length};
 const TITLE: usize = 250;
 /// GitHub takes 65,536 characters.
 const BODY: usize = 30_000;
+/// How far GitHub's clock and ours may differ.
+const SKEW: SignedDuration = SignedDuration::from_hours(2);
 
 /// Issues of one repository.
 #[derive(Debug)]
@@ -143,15 +146,14 @@ impl Tracker for Github {
     }
 
     async fn tells(&self, record: &str, message: &Message<'_>) -> Result<bool, Stopped> {
-        if message.notice.kind == Kind::Opened {
-            return Ok(true);
-        }
         let mark = notice_mark(message.notice);
         let has = |item: &Value| item["body"].as_str().is_some_and(|body| body.contains(&mark));
         if has(&self.call(Method::GET, &format!("/{record}"), None).await?.json()) {
             return Ok(true);
         }
-        let since = message.notice.created.strftime("%Y-%m-%dT%H:%M:%SZ");
+        // By GitHub's clock, behind which ours may be, or before it.
+        let since = message.notice.created.saturating_sub(SKEW).unwrap_or(message.notice.created);
+        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ");
         let path = format!("/{record}/comments?per_page=100&since={since}");
         Ok(self
             .call(Method::GET, &path, None)

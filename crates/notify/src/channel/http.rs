@@ -97,6 +97,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// The body.
     pub body: Bytes,
+    /// Whether the body arrived as a whole; what did not is empty.
+    pub is_whole: bool,
 }
 
 impl Answer {
@@ -110,6 +112,18 @@ impl Answer {
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or(serde_json::Value::Null)
+    }
+
+    /// What it means when a service that says more than a status says something else, or nothing: whoever is no such
+    /// service took nothing; whose words were lost on the way may have.
+    #[must_use]
+    pub fn without_answer_of(&self, service: &str) -> Outcome {
+        let problem = format!("no answer of {service}: {}", self.words());
+        if self.is_whole && !self.body.trim_ascii().is_empty() {
+            Outcome::Later { problem }
+        } else {
+            Outcome::Unknown { problem }
+        }
     }
 
     /// The status and the beginning of the body, for people.
@@ -311,8 +325,9 @@ where
         let retry_after = header.and_then(|value| retry_after(value, Timestamp::now()));
         // What a service says besides its status is a courtesy: without it the status still counts.
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let is_whole = body.is_ok();
         let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        Ok(Answer { status, retry_after, body })
+        Ok(Answer { status, retry_after, body, is_whole })
     };
     tokio::pin!(exchange, connection);
     tokio::select! {

@@ -16,7 +16,6 @@ use url::Url;
 use super::http::{Answer, Call, Client};
 use super::tracker::{self, Site, Stopped, Tracker, mark};
 use super::{Channel, Draft, Message};
-use crate::notice::Kind;
 use crate::outbox::Outcome;
 use crate::render::{Unit, fit};
 
@@ -120,9 +119,6 @@ impl Tracker for Jira {
     }
 
     async fn tells(&self, record: &str, message: &Message<'_>) -> Result<bool, Stopped> {
-        if message.notice.kind == Kind::Opened {
-            return Ok(true);
-        }
         let mark = format!("backstay {}", mark(&message.notice.id));
         let issue = self.call(Method::GET, &format!("issue/{record}?fields=description"), None).await?;
         if issue.json().to_string().contains(&mark) {

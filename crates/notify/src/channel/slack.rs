@@ -68,8 +68,9 @@ impl Slack {
         body["channel"] = json!(self.room);
         if let Some(reference) = message.reference {
             body["thread_ts"] = json!(reference.rsplit(':').next());
-            // What changes everything is shown in the room as well.
-            body["reply_broadcast"] = json!(matches!(message.notice.kind, Kind::Escalation | Kind::Resolved));
+            // What changes everything is shown in the room as well: also that it became worse, which is told as a beginning.
+            body["reply_broadcast"] =
+                json!(matches!(message.notice.kind, Kind::Opened | Kind::Escalation | Kind::Resolved));
         }
         body
     }
@@ -170,9 +171,7 @@ fn verdict(answer: &Answer) -> Outcome {
         (Outcome::Accepted { .. }, Some(false)) => {
             said(json["error"].as_str().unwrap_or("unknown_error"), answer.retry_after)
         }
-        (Outcome::Accepted { .. }, None) => {
-            Outcome::Later { problem: format!("no answer of Slack: {}", answer.words()) }
-        }
+        (Outcome::Accepted { .. }, None) => answer.without_answer_of("Slack"),
         (other, _) => other,
     }
 }
@@ -230,7 +229,7 @@ impl Channel for SlackWebhook {
         let body = self.draft(message).remove(0).body;
         match self.client.post_json(&self.url, body).await {
             Ok(answer) if answer.is_success() && answer.body.trim_ascii() != b"ok" => {
-                Outcome::Later { problem: format!("no answer of Slack: {}", answer.words()) }
+                answer.without_answer_of("Slack")
             }
             Ok(answer) => answer.outcome(),
             Err(broken) => broken.into(),

@@ -271,7 +271,7 @@ fn verdict(answer: &Answer) -> Outcome {
     if answer.is_success() {
         return match element(&xml, "MessageId") {
             Some(_) => Outcome::Accepted { reference: None },
-            None => Outcome::Later { problem: format!("no answer of SNS: {}", answer.words()) },
+            None => answer.without_answer_of("SNS"),
         };
     }
     let said = element(&xml, "Message").unwrap_or_default();
