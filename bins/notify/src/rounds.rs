@@ -19,15 +19,14 @@ use crate::{PROGRAM, page};
 /// Time for the repository of the incidents to answer a service, whose reminders and steps are due to the second.
 const IN_TIME: Duration = Duration::from_secs(3);
 
-/// How long a service does without a repository that did not answer, before it tries to open it again.
-const AGAIN: Duration = Duration::from_secs(60);
+/// How long a service does without a channel or a repository that could not be had, before it tries to open it again.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How long it waits after the outbox could not be used.
+const BREAK: Duration = Duration::from_secs(5);
 
 pub(crate) async fn tick(ctx: &Context, args: &Tick) -> Result<Exit, Failure> {
     if args.follow {
-        while !ctx.cancel.is_cancelled() {
-            follow(ctx).await?;
-        }
-        return Ok(Exit::Done);
+        return follow_for_ever(ctx).await;
     }
     let opened = ctx.notifier(PROGRAM).await?;
     warn(&opened);
@@ -52,7 +51,27 @@ fn warn(opened: &OpenedNotifier) {
     }
 }
 
-/// Runs until it is told to stop, or until the repository of the incidents may answer again.
+/// Runs until it is told to stop. A disk that is full for a while ends no service: what it has to say is on that disk
+/// already. No heartbeat is sent meanwhile, so somebody notices.
+async fn follow_for_ever(ctx: &Context) -> Result<Exit, Failure> {
+    while !ctx.cancel.is_cancelled() {
+        match follow(ctx).await {
+            Err(failure) if failure.exit() == Exit::Temporary => {
+                let problem = failure.message();
+                tracing::warn!(problem, "nothing can be delivered for now; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(BREAK) => {}
+                    () = ctx.cancel.cancelled() => {}
+                }
+            }
+            ended => ended?,
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Runs until it is told to stop, or until a channel or the repository of the incidents may be had again: a service that
+/// started before the network must not go without them for good.
 async fn follow(ctx: &Context) -> Result<(), Failure> {
     let opened = ctx.notifier_waiting(PROGRAM, IN_TIME).await?;
     warn(&opened);
@@ -65,7 +84,7 @@ async fn follow(ctx: &Context) -> Result<(), Failure> {
         }
     };
     let stop_to_open_again = async {
-        if opened.notifier.journal().problem().is_some() {
+        if opened.notifier.journal().problem().is_some() || !opened.unavailable.is_empty() {
             tokio::time::sleep(AGAIN).await;
             stop.cancel();
         }

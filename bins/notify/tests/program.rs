@@ -45,6 +45,7 @@ fn an_incident_from_the_command_line() {
     assert_eq!(bench.run(&["list"]).1, "no incident is open\n");
     assert_eq!(bench.run(&["update", &id, "--text", "x"]).0, 4);
     assert_eq!(bench.run(&["update", "20200101", "--text", "x"]).0, 1);
+    assert_eq!(bench.run(&["resolve", ""]).0, 1, "a script that lost the name");
 }
 
 #[test]
@@ -168,6 +169,101 @@ fn a_notice_with_a_name_is_told_once_whatever_the_name_is() {
         assert_eq!(bench.sink.received().len(), 1, "{id}");
         bench.sink.forget();
     }
+}
+
+/// What another host wrote into the repository is shown on this one's terminal.
+#[test]
+fn no_word_of_an_incident_reaches_the_terminal_as_a_command() {
+    let bench = Bench::new("");
+    let evil = "\u{1b}[2J\u{1b}]0;x\u{7}evil";
+    let report = serde_json::json!({ "millis": 5, "target": evil }).to_string();
+    std::fs::write(bench.path("restore.json"), report).unwrap();
+    let opened = [
+        "open",
+        "--severity",
+        "P2",
+        "--title",
+        evil,
+        "--text",
+        evil,
+        "--impact",
+        evil,
+        "--commander",
+        evil,
+        "--tier",
+        evil,
+        "--by",
+        evil,
+        "--key",
+        "shop",
+    ];
+    let receipt = bench.path("restore.json");
+    for arguments in [
+        &opened[..],
+        &["update", "shop", "--text", evil, "--by", evil],
+        &["ack", "shop", "--by", evil],
+        &["list"],
+        &["resolve", "shop", "--text", evil, "--receipt", receipt.to_str().unwrap()],
+        &["show", "shop"],
+        &["list", "--all"],
+        &["send", "--title", evil],
+    ] {
+        let (code, stdout, stderr) = bench.run(arguments);
+        assert_eq!(code, 0, "{stdout}{stderr}");
+        let harmless = |text: &str| text.chars().all(|c| !c.is_control() || c == '\n');
+        assert!(harmless(&stdout) && harmless(&stderr), "{arguments:?}: {stdout:?} {stderr:?}");
+    }
+}
+
+/// A service that started before its secrets could be had gets them later.
+#[test]
+fn a_service_uses_a_channel_whose_secret_comes_later() {
+    let bench = Bench::new("");
+    let mut file = std::fs::read_to_string(bench.path("backstay.toml")).unwrap();
+    file.push_str(&format!(
+        "[[notify.channel]]\nname = \"late\"\nkind = \"webhook\"\nurl = {{ file = \"{}\" }}\n",
+        bench.path("late-url").display()
+    ));
+    std::fs::write(bench.path("backstay.toml"), file).unwrap();
+    let mut service = bench.command(&["tick", "--follow"]).stderr(Stdio::null()).spawn().unwrap();
+    bench.json(&["send", "--title", "hello", "--channel", "late"]);
+    std::fs::write(bench.path("late-url"), bench.sink.url("/late")).unwrap();
+    let begun = Instant::now();
+    while bench.sink.received().is_empty() && begun.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(bench.sink.received().len(), 1);
+    assert!(Command::new("kill").arg(service.id().to_string()).status().unwrap().success());
+    service.wait().unwrap();
+}
+
+/// The limit of a file's size stands in for a disk without room.
+#[test]
+fn a_service_outlives_a_disk_that_is_full_for_a_while() {
+    let bench = Bench::new("");
+    bench.sink.answer(|_, _| Answer::status(500));
+    bench.json(&["send", "--title", "hello"]);
+    bench.sink.forget();
+    bench.sink.answer(|_, _| Answer::ok(""));
+    let follow = bench.command(&["tick", "--follow"]);
+    let mut service = Command::new("/bin/sh");
+    service.args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$0\" \"$@\""]).arg(follow.get_program());
+    service.args(follow.get_args()).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", bench.path(""));
+    let mut service = service.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Its message is due within seconds, and cannot be noted down before it is sent.
+    std::thread::sleep(Duration::from_secs(12));
+    assert!(service.try_wait().unwrap().is_none(), "it goes on");
+    assert!(bench.sink.received().is_empty(), "nothing is sent that is not noted");
+    let pid = service.id().to_string();
+    let lifted = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().unwrap();
+    assert!(lifted.success());
+    let begun = Instant::now();
+    while bench.sink.received().is_empty() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(bench.sink.received().len(), 1);
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    service.wait().unwrap();
 }
 
 #[test]

@@ -28,6 +28,8 @@ use crate::failure::Failure;
 const SYSTEM_STATE: &str = "/var/lib/backstay/notify";
 /// Time for the store of the incidents to be opened, and to be read; without it their events wait in the outbox.
 const OPENING: Duration = Duration::from_secs(10);
+/// Time for the address of the heartbeat to be had.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Time for a task to tell how it ended; what is not delivered by then is left to the next round.
 const TELLING: Duration = Duration::from_secs(30);
 /// How long one call waits in place for a limit or a first repetition.
@@ -67,16 +69,24 @@ impl Context {
         let state = self.notify_state()?;
         let mut redactor = Redactor::default();
         let runner: Arc<dyn CommandRunner> = Arc::new(self.runner());
-        let registry = Registry::open(&config.channel, self.secrets(), &runner, &mut redactor).await;
+        // At once: until all three have answered, or their time is over, nothing is on disk.
+        let (registry, heartbeat, journal) = tokio::join!(
+            Registry::open(&config.channel, self.secrets(), &runner, &mut redactor),
+            self.heartbeat(config),
+            self.journal(config, limit)
+        );
         let policy = Policy::new(&config.policy, config.names());
         let mut setup = Setup::new(&state, policy, self.clock.clone(), &format!("{program} on {}", host()));
-        setup.heartbeat = self.heartbeat(config, &mut redactor).await;
+        setup.heartbeat = heartbeat.map(|(client, url)| {
+            redactor.add(&Secret::new(url.expose().to_string()));
+            (client, url)
+        });
         let (templates, problems) = match &config.templates {
             Some(directory) => Templates::with_directory(directory),
             None => (Templates::default(), Vec::new()),
         };
         setup.templates = templates;
-        setup.journal = self.journal(config, limit).await;
+        setup.journal = journal;
         setup.journal_time = limit;
         setup.rules = rules(config);
         setup.rto = config.rto.map(span);
@@ -106,15 +116,12 @@ impl Context {
         })
     }
 
-    async fn heartbeat(
-        &self,
-        config: &NotifyConfig,
-        redactor: &mut Redactor,
-    ) -> Option<(Client, Secret<url::Url>)> {
+    async fn heartbeat(&self, config: &NotifyConfig) -> Option<(Client, Secret<url::Url>)> {
         let reference = config.heartbeat.as_ref()?;
-        let problem = match self.secret(reference).await {
+        let late = |_| Err(Failure::usage(format!("its address could not be had within {HEARTBEAT:?}")));
+        let problem = match tokio::time::timeout(HEARTBEAT, self.secret(reference)).await.unwrap_or_else(late)
+        {
             Ok(text) => {
-                redactor.add(&text);
                 let url = http::address(text.expose(), true);
                 match (url, Client::new(None, Duration::from_secs(10))) {
                     (Ok(url), Ok(client)) => return Some((client, url)),

@@ -74,6 +74,18 @@ impl Redactor {
         for part in text.lines().chain(path).map(str::trim).filter(|part| part.len() >= SHORTEST) {
             self.known.push(Secret::new(part.to_owned()));
         }
+        self.sort();
+    }
+
+    /// Adds what another one knows.
+    pub(crate) fn learn(&mut self, other: Self) {
+        self.known.extend(other.known);
+        self.sort();
+    }
+
+    /// The longest first: one that begins like another one would leave the rest of that one.
+    fn sort(&mut self) {
+        self.known.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
     }
 
     /// The text without secrets.
@@ -201,6 +213,7 @@ mod tests {
         let mut redactor = Redactor::default();
         redactor.add(&Secret::new("https://hooks.example/T1/B2/abcdef".to_owned()));
         redactor.add(&Secret::new("correct horse\n".to_owned()));
+        redactor.add(&Secret::new("correct".to_owned()));
         let hidden = [
             "POST https://hooks.example/T1/B2/abcdef failed",
             "path /T1/B2/abcdef here",

@@ -6,13 +6,18 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use backstay_backup_core::clock::ManualClock;
-use backstay_backup_core::fault::{Fault, Mishap, Operation};
+use backstay_backup_core::config::{Config, ConfigFile};
+use backstay_backup_core::fault::{ErrorKind, Fault, Mishap, Operation};
 use backstay_backup_core::key::Prefix;
 use backstay_backup_core::local::LocalStore;
-use backstay_backup_core::secret::Secret;
+use backstay_backup_core::process::{CommandRunner, SystemRunner};
+use backstay_backup_core::secret::{Secret, SecretError, SecretRef, SecretSource};
+use backstay_notify::channel::Registry;
 use backstay_notify::incident::{IncidentId, Journal, Objective};
 use backstay_notify::outbox::{Attempted, Parcel, Phase, Spool};
+use backstay_notify::redact::Redactor;
 use backstay_notify::{Kind, Notice, Notifier, Severity};
 use backstay_testkit::{Answer, HttpSink};
 use jiff::SignedDuration;
@@ -153,4 +158,173 @@ async fn who_reads_while_somebody_closes_a_merged_message_sees_all_of_it_or_noth
     assert_eq!(closed.unwrap().len(), 2);
     let (pending, _) = read.unwrap();
     assert!(pending.is_empty(), "{pending:?}");
+}
+
+/// A host that was off for longer than anything is tried has not tried it: the network may be back in a minute.
+#[tokio::test]
+async fn what_waited_on_a_host_that_was_off_is_tried_again_and_not_given_up() {
+    let status = Arc::new(std::sync::atomic::AtomicU16::new(500));
+    let of_script = Arc::clone(&status);
+    let hook =
+        HttpSink::start(move |_, _| Answer::status(of_script.load(std::sync::atomic::Ordering::SeqCst)))
+            .unwrap();
+    let (state, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(at(0)));
+    let open = || notifier(state.path(), &clock, vec![("hook", webhook(&hook.url("/")))]);
+    open().send(notice("n", Severity::P2), &[]).await.unwrap();
+    clock.advance(SignedDuration::from_hours(4 * 24));
+    let first = open().tick(&CancellationToken::new()).await.unwrap();
+    assert_eq!((first.given_up.len(), first.waiting.len()), (0, 1), "{first:?}");
+    status.store(200, std::sync::atomic::Ordering::SeqCst);
+    clock.advance(SignedDuration::from_mins(20));
+    assert_eq!(open().tick(&CancellationToken::new()).await.unwrap().delivered.len(), 1);
+}
+
+#[tokio::test]
+async fn what_fails_while_somebody_tries_is_given_up_in_the_end() {
+    let hook = sink(|| Answer::status(500));
+    let (state, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(at(0)));
+    let mut setup = setup(state.path(), &clock, vec![("hook", webhook(&hook.url("/")))]);
+    setup.rules.give_up_after = SignedDuration::from_hours(6);
+    let notifier = Notifier::open(setup).unwrap();
+    notifier.send(notice("n", Severity::P2), &[]).await.unwrap();
+    let mut ends = Vec::new();
+    for minute in (10..600).step_by(10) {
+        clock.advance(SignedDuration::from_mins(10));
+        let told = notifier.tick(&CancellationToken::new()).await.unwrap();
+        ends.extend(told.given_up.iter().map(|_| minute));
+    }
+    assert_eq!(ends.len(), 1, "{ends:?}");
+    assert!((330..=370).contains(&ends[0]), "{ends:?}");
+}
+
+/// The wait for a fallback is counted by the clock of those who wait.
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_delay_the_fallback() {
+    let (down, other) = (sink(|| Answer::status(500)), sink(|| Answer::ok("")));
+    let (state, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(at(0)));
+    let channels = vec![("pager", webhook(&down.url("/"))), ("team", webhook(&other.url("/")))];
+    let mut setup = setup(state.path(), &clock, channels);
+    setup.registry.fallbacks.insert("pager".to_owned(), "team".to_owned());
+    let notifier = Notifier::open(setup).unwrap();
+    notifier.send(notice("n", Severity::P0), &["pager".to_owned()]).await.unwrap();
+    minutes(&notifier, &clock, 1).await;
+    clock.advance(SignedDuration::from_hours(-1));
+    minutes(&notifier, &clock, 3).await;
+    assert_eq!(other.received().len(), 1);
+}
+
+/// A message is given up some day, an event is not: without it an incident would stay open on every other host.
+#[tokio::test]
+async fn the_end_of_an_incident_reaches_a_repository_that_was_away_for_days() {
+    let hook = sink(|| Answer::ok(""));
+    let (state, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(at(0)));
+    let far = Arc::new(Fault::new(Arc::new(LocalStore::create(state.path().join("repository")).unwrap()), 7));
+    let mut setup = setup(state.path(), &clock, vec![("hook", webhook(&hook.url("/")))]);
+    setup.rules.give_up_after = SignedDuration::from_hours(6);
+    setup.journal = Some(Journal::new(vec![far.clone()], Prefix::root()));
+    let notifier = Notifier::open(setup).unwrap();
+    let opening = backstay_notify::Opening::new(Severity::P2, "slow", "ada");
+    let id = notifier.open_incident(&opening).await.unwrap().incident.id;
+    far.always(Operation::Put, Mishap::Error(ErrorKind::Temporary));
+    let end = backstay_notify::Resolution::new("", "ada");
+    notifier.resolve_incident(id.as_str(), &end).await.unwrap();
+    for _ in 0..50 {
+        clock.advance(SignedDuration::from_mins(20));
+        let told = notifier.tick(&CancellationToken::new()).await.unwrap();
+        assert!(told.given_up.is_empty(), "{told:?}");
+    }
+    far.calm();
+    clock.advance(SignedDuration::from_mins(20));
+    notifier.tick(&CancellationToken::new()).await.unwrap();
+    let known = Journal::new(vec![far.clone()], Prefix::root()).events(false).await.unwrap();
+    assert!(known.over.contains(&id), "{known:?}");
+}
+
+/// A service of secrets that knows some and is silent about the others.
+#[derive(Debug)]
+struct Slow;
+
+#[async_trait]
+impl SecretSource for Slow {
+    async fn resolve(&self, reference: &SecretRef) -> Result<Secret<String>, SecretError> {
+        match reference {
+            SecretRef::Env { env } if env == "NEVER" => std::future::pending().await,
+            SecretRef::Env { env } => Ok(Secret::new(env.clone())),
+            _ => Err(SecretError::Unsupported { kind: "other" }),
+        }
+    }
+
+    async fn version(&self, _: &SecretRef) -> Result<String, SecretError> {
+        Err(SecretError::Unsupported { kind: "any version" })
+    }
+}
+
+/// What is to be told is on disk only when the channels are there.
+#[tokio::test(start_paused = true)]
+async fn secrets_that_never_come_keep_neither_the_call_nor_the_other_channels() {
+    let file = "[[notify.channel]]\nname = \"a\"\nkind = \"webhook\"\nurl = { env = \"NEVER\" }\n\
+                [[notify.channel]]\nname = \"b\"\nkind = \"webhook\"\nurl = { env = \"NEVER\" }\n\
+                [[notify.channel]]\nname = \"c\"\nkind = \"webhook\"\nurl = { env = \"https://hooks.example/hunter2hunter2\" }\n";
+    let (path, environment) = ("backstay.toml".into(), Default::default());
+    let file = ConfigFile { path, text: file.to_owned() };
+    let config = Config::load(Some(&file), &environment, &Default::default()).unwrap().config;
+    let runner: Arc<dyn CommandRunner> = Arc::new(SystemRunner::new(&Default::default()));
+    let mut redactor = Redactor::default();
+    let begun = tokio::time::Instant::now();
+    let registry = Registry::open(&config.notify.channel, &Slow, &runner, &mut redactor).await;
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert_eq!(registry.channels.keys().collect::<Vec<_>>(), ["c"]);
+    assert_eq!(registry.unavailable.len(), 2);
+    assert!(!redactor.clean("see /hunter2hunter2").contains("hunter2"), "all secrets are known");
+}
+
+/// Whoever dies while closing leaves nothing behind that looks as if nobody had been told.
+#[tokio::test]
+async fn closing_that_is_cut_off_anywhere_leaves_nothing_that_looks_untold() {
+    let mut cuts = 0;
+    for call in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let store = || Arc::new(LocalStore::create(folder.path().join("outbox")).unwrap());
+        let fault = Arc::new(Fault::new(store(), 7));
+        let closer = Spool::new(fault.clone());
+        for id in ["first", "second"] {
+            let parcel = Parcel::new(Some(notice(id, Severity::P2)), vec!["hook".to_owned()], None);
+            closer.enqueue(&parcel).await.unwrap();
+        }
+        let mut told = Attempted::fresh(at(0));
+        (told.phase, told.group) = (Phase::Accepted, vec![2]);
+        closer.write_state(1, "hook", &told).await.unwrap();
+        fault.on(Operation::Delete, call, Mishap::Error(ErrorKind::Temporary));
+        let is_cut = closer.close_settled(at(1)).await.is_err();
+        let (pending, _) = Spool::new(store()).load().await.unwrap();
+        for item in &pending {
+            let is_told = |seq| {
+                let leader = pending.iter().find(|leader| leader.seq == 1);
+                seq == 1 && leader.is_some_and(|leader| leader.states.contains_key("hook"))
+                    || leader.is_some_and(|leader| leader.state("hook").group.contains(&seq))
+            };
+            assert!(is_told(item.seq), "cut at delete {call}: {pending:?}");
+        }
+        if !is_cut {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!(cuts >= 3, "{cuts}");
+}
+
+#[tokio::test]
+async fn two_channels_that_are_both_out_do_not_fill_the_outbox_with_each_others_messages() {
+    let (a, b) = (sink(|| Answer::status(500)), sink(|| Answer::status(500)));
+    let (state, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(at(0)));
+    let channels = vec![("a", webhook(&a.url("/"))), ("b", webhook(&b.url("/")))];
+    let mut setup = setup(state.path(), &clock, channels);
+    for (name, fallback) in [("a", "b"), ("b", "a")] {
+        setup.registry.fallbacks.insert(name.to_owned(), fallback.to_owned());
+    }
+    let notifier = Notifier::open(setup).unwrap();
+    notifier.send(notice("n", Severity::P0), &["a".to_owned()]).await.unwrap();
+    minutes(&notifier, &clock, 20).await;
+    let (pending, _) = notifier.spool().load().await.unwrap();
+    assert_eq!(pending.len(), 2, "the message, and the same for the other one");
 }

@@ -17,6 +17,8 @@ use crate::redact::Redactor;
 
 /// Time for one attempt.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Time for the secrets of a channel to be had; without them its messages wait. Nothing is on disk yet meanwhile.
+const SECRETS: Duration = Duration::from_secs(5);
 
 /// Channels by name. A channel that cannot be made does not stop the others: what goes to it waits.
 #[derive(Debug, Default)]
@@ -47,7 +49,8 @@ pub struct Unavailable {
 pub struct ChannelError(String);
 
 impl Registry {
-    /// Makes every configured channel, and tells the redactor all their secrets.
+    /// Makes every configured channel, all at once, and tells the redactor all their secrets. A service of secrets that
+    /// does not answer keeps nobody waiting for long.
     pub async fn open(
         configured: &[ChannelConfig],
         secrets: &dyn SecretSource,
@@ -55,14 +58,23 @@ impl Registry {
         redactor: &mut Redactor,
     ) -> Self {
         let mut registry = Self::default();
-        for config in configured {
+        let made = configured.iter().map(|config| async move {
+            let mut own = Redactor::default();
+            let made = channel(config, secrets, runner, &mut own);
+            let late = |_| Err(ChannelError(format!("its secrets could not be had within {SECRETS:?}")));
+            let made = tokio::time::timeout(SECRETS, made).await.unwrap_or_else(late);
+            (made, own)
+        });
+        let made = futures::future::join_all(made).await;
+        for (config, (made, own)) in configured.iter().zip(made) {
+            redactor.learn(own);
             if let Some(fallback) = &config.fallback {
                 registry.fallbacks.insert(config.name.clone(), fallback.clone());
             }
             if let Some(limit) = config.per_minute {
                 registry.per_minute.insert(config.name.clone(), limit.get());
             }
-            match channel(config, secrets, runner, redactor).await {
+            match made {
                 Ok(channel) => {
                     registry.channels.insert(config.name.clone(), channel);
                 }
