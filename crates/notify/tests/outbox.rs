@@ -317,9 +317,12 @@ async fn what_is_severe_and_nobody_was_told_goes_to_whoever_can_be_told() {
         HttpSink::start(|_, _| Answer::status(500)).unwrap(),
         HttpSink::start(|_, _| Answer::ok("")).unwrap(),
     );
-    for (unusable, severity, expected) in
-        [(false, Severity::P0, 1), (true, Severity::P0, 1), (false, Severity::P2, 0)]
-    {
+    for (unusable, severity, expected) in [
+        (false, Severity::P0, 1),
+        (true, Severity::P0, 1),
+        (false, Severity::P1, 1),
+        (false, Severity::P2, 0),
+    ] {
         other.forget();
         let state = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(at(0));
