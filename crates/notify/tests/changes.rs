@@ -235,3 +235,40 @@ async fn the_largest_number_that_an_event_can_have_is_no_end() {
     let said: Vec<&str> = ended.timeline.iter().map(|entry| entry.text.as_str()).collect();
     assert_eq!(said.len(), 4, "{said:?}");
 }
+
+#[tokio::test]
+async fn what_one_host_says_stops_the_timers_of_another_and_both_call_a_timer_the_same() {
+    let (sink, state, clock) = (sink(), tempfile::tempdir().unwrap(), ManualClock::at(at(0)));
+    let far = store(&state.path().join("repository"));
+    let host = |name: &str| {
+        let mut setup = setup(&state.path().join(name), &clock, vec![("hook", webhook(&sink.url("/")))]);
+        setup.journal = Some(Journal::new(vec![far.clone()], Prefix::root()));
+        setup.identity = format!("test on {name}");
+        let mut table = support::policy(&["hook"]);
+        table.p1.escalation = Some(vec![vec!["hook".to_owned()], vec!["hook".to_owned()]]);
+        table.p1.response_time = Some(TimeSpan::from_secs(900));
+        setup.policy = Policy::new(&table, ["hook".to_owned()]);
+        Notifier::open(setup).unwrap()
+    };
+    let (a, b, cancel) = (host("a"), host("b"), CancellationToken::new());
+    let id = a.open_incident(&Opening::new(Severity::P1, "slow", "ada")).await.unwrap().incident.id;
+    clock.advance(SignedDuration::from_secs(901));
+    // Nobody can take the timer for himself: better twice than never, and told apart by nobody.
+    far.always(Operation::Put, Mishap::Error(ErrorKind::Temporary));
+    a.tick(&cancel).await.unwrap();
+    b.tick(&cancel).await.unwrap();
+    far.calm();
+    let steps: Vec<_> = sink
+        .received()
+        .iter()
+        .filter(|request| request.json()["type"] == "backstay.escalation")
+        .map(|request| request.header("webhook-id").unwrap().to_owned())
+        .collect();
+    assert!(steps.len() == 2 && steps[0] == steps[1], "{steps:?}");
+    b.acknowledge_incident(id.as_str(), "bob").await.unwrap();
+    // Behind the event that could not be kept, whose time comes first.
+    clock.advance(SignedDuration::from_secs(60));
+    b.tick(&cancel).await.unwrap();
+    clock.advance(SignedDuration::from_secs(901));
+    assert_eq!(a.tick(&cancel).await.unwrap().fired, Vec::<String>::new());
+}

@@ -16,7 +16,8 @@ use backstay_backup_core::process::{CommandRunner, SystemRunner};
 use backstay_backup_core::secret::{Secret, SecretError, SecretRef, SecretSource};
 use backstay_notify::channel::Registry;
 use backstay_notify::incident::{IncidentId, Journal, Objective};
-use backstay_notify::outbox::{Attempted, Parcel, Phase, Spool};
+use backstay_notify::outbox::schedule::{self, Circumstances};
+use backstay_notify::outbox::{Attempted, Outcome, Parcel, Phase, Rules, Spool};
 use backstay_notify::redact::Redactor;
 use backstay_notify::{Kind, Notice, Notifier, Severity};
 use backstay_testkit::{Answer, HttpSink};
@@ -327,4 +328,37 @@ async fn two_channels_that_are_both_out_do_not_fill_the_outbox_with_each_others_
     minutes(&notifier, &clock, 20).await;
     let (pending, _) = notifier.spool().load().await.unwrap();
     assert_eq!(pending.len(), 2, "the message, and the same for the other one");
+}
+
+/// Whoever dies with the message on its way leaves word that it may have arrived.
+#[tokio::test]
+async fn before_a_message_goes_out_the_intent_is_on_disk() {
+    let (state, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(at(0)));
+    let note = state.path().join("outbox/state/000000000001/room.json");
+    let (seen, of_script) = (Arc::<std::sync::Mutex<String>>::default(), note.clone());
+    let noted = Arc::clone(&seen);
+    let room = HttpSink::start(move |_, _| {
+        *noted.lock().unwrap() = std::fs::read_to_string(&of_script).unwrap_or_default();
+        Answer::status(500)
+    })
+    .unwrap();
+    let notifier = notifier(state.path(), &clock, vec![("room", slack_webhook(&room.url("/")))]);
+    notifier.send(notice("n", Severity::P3), &[]).await.unwrap();
+    assert!(seen.lock().unwrap().contains("\"trying\""), "{seen:?}");
+    assert!(std::fs::read_to_string(&note).unwrap().contains("\"waiting\""), "and its outcome afterwards");
+}
+
+#[test]
+fn who_was_out_for_a_minute_is_asked_within_seconds_and_who_was_out_for_a_day_within_minutes() {
+    let rules = Rules::default();
+    let (mut state, mut now) = (Attempted::fresh(at(0)), at(0));
+    while now < at(86_400) {
+        let at_hand = Circumstances { created: at(0), now, is_idempotent: true, chance: 1.0 };
+        let outcome = Outcome::Later { problem: "no network".to_owned() };
+        (state, _) = schedule::after(state, &outcome, at_hand, &rules);
+        let (wait, out) = (state.due().duration_since(now), now.duration_since(at(0)));
+        assert!(wait <= (out / 8).max(SignedDuration::from_secs(15)), "{wait:?} after {out:?}");
+        assert!(wait <= SignedDuration::from_secs(1080) && wait >= SignedDuration::from_secs(4), "{wait:?}");
+        now = state.due();
+    }
 }
