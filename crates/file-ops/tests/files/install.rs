@@ -264,6 +264,22 @@ fn differences_that_neither_size_nor_mode_shows_are_named() {
     }
 }
 
+/// An archive has the attributes of a file at its first name only.
+#[test]
+fn a_further_name_has_the_attributes_of_its_file() {
+    let scene = Scene::new();
+    let tree = scene.path("etc");
+    write(&tree.join("first"), "names\n");
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(tree.join("first"), "user.names", b"two", flags).unwrap();
+    fs::hard_link(tree.join("first"), tree.join("second")).unwrap();
+    let report = scene.back_up(&scene.options(std::slice::from_ref(&tree)));
+    let staged = scene.stage(&report.receipt.manifest, &StageOptions::new(scene.path("staging"))).unwrap();
+    let system = System { root: PathBuf::from("/"), staged, scene };
+    let plan = system.plan();
+    assert!(plan.steps.is_empty(), "{:?}", system.told(&plan));
+}
+
 #[test]
 fn the_next_installation_removes_what_a_killed_one_left_beside_files() {
     let system = system();
