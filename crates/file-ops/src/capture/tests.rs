@@ -152,3 +152,44 @@ fn what_is_not_as_the_walk_saw_it_is_noted() {
         assert!(captured(&tree, None, || ()).0.moved_on);
     }
 }
+
+#[test]
+fn a_further_name_that_became_another_file_is_stored_with_what_is_in_it() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    fs::write(&first, "of both\n").unwrap();
+    fs::hard_link(&first, &second).unwrap();
+    // So that the first name is one of several later, too.
+    fs::hard_link(&first, elsewhere.path().join("third")).unwrap();
+    let tree = walked(folder.path());
+    let (both, _) = captured(&tree, None, || ());
+    assert_eq!((both.files, both.links, both.moved_on), (1, 1, false));
+    fs::remove_file(&second).unwrap();
+    fs::write(&second, "of one\n").unwrap();
+    let (each, archive) = captured(&tree, None, || ());
+    assert_eq!((each.files, each.links, each.moved_on), (2, 0, true));
+    assert!(archive.windows(7).any(|part| part == b"of one\n"));
+}
+
+#[test]
+fn a_small_file_that_changes_all_the_time_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small");
+    fs::write(&path, "listen = 80\n").unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for mode in [0o600, 0o640] {
+                    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+                }
+            }
+        });
+        // Whoever changes it may not get a processor for a while.
+        let tree = walked(folder.path());
+        let is_told = (0..100).any(|_| kinds(&captured(&tree, None, || ()).0) == [ProblemKind::Changed]);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(is_told);
+    });
+}

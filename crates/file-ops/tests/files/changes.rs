@@ -132,7 +132,7 @@ fn torn_files_are_never_taken_for_whole_ones() {
     let scene = Scene::new();
     let tree = scene.path("tree");
     fs::create_dir(&tree).unwrap();
-    for (name, length) in [("small", 200_000), ("large", 3 << 20)] {
+    for (name, length) in [("small", 1_000_000), ("large", 3 << 20)] {
         fs::write(tree.join(name), version(0, length)).unwrap();
         let path = tree.join(name);
         let number = std::sync::atomic::AtomicU8::new(1);

@@ -146,6 +146,10 @@ fn an_unchanged_tree_stores_nothing_and_every_change_is_noticed() {
     assert!(matches!(scene.try_back_up(&options).unwrap(), Outcome::Unchanged { .. }));
     assert_eq!(sets(), before);
 
+    // What is listed and missing is told, though everything that is there is as before.
+    let incomplete = scene.back_up(&scene.options(&[tree.clone(), scene.path("gone")])).receipt.manifest;
+    assert!(!incomplete.complete);
+
     let file = tree.join("plain/000/file-7");
     let changes: [&dyn Fn(); 6] = [
         // The same length and the same time: only the system's own time tells.
