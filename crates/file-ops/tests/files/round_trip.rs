@@ -146,6 +146,17 @@ fn an_unchanged_tree_stores_nothing_and_every_change_is_noticed() {
     assert!(matches!(scene.try_back_up(&options).unwrap(), Outcome::Unchanged { .. }));
     assert_eq!(sets(), before);
 
+    // A set says more than what is in the files.
+    let mut renamed = options.clone();
+    renamed.host = "another".to_owned();
+    let mut rotated = options.clone();
+    let version = r#"{ "id": "prod/app", "version": "second", "file": "/etc/app/password" }"#;
+    rotated.secrets = vec![serde_json::from_str(version).unwrap()];
+    for other in [renamed, rotated] {
+        scene.back_up(&other);
+        settled();
+    }
+
     // What is listed and missing is told, though everything that is there is as before.
     let incomplete = scene.back_up(&scene.options(&[tree.clone(), scene.path("gone")])).receipt.manifest;
     assert!(!incomplete.complete);
