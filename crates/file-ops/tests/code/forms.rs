@@ -5,6 +5,7 @@ use std::fs;
 use backstay_backup_core::Class;
 use backstay_backup_core::error::Classified as _;
 use backstay_file_ops::code::RestoreOptions;
+use backstay_file_ops::config_set::ProblemKind;
 
 use crate::support::{Git, Scene, shell};
 
@@ -106,6 +107,12 @@ fn what_cannot_be_captured_exactly_is_refused_in_plain_words() {
     let place = |name: &str| scene.path(name).display().to_string();
     git.run(&["clone", "-q", "--depth=1", &url, &place("shallow")]);
     git.run(&["clone", "-q", "--filter=blob:none", "--no-checkout", &url, &place("partial")]);
+    // What a partial clone lacks is lacking, whatever its configuration says by now.
+    shell("cp -a partial forgotten", &scene.path(""));
+    let forgotten = Git(scene.path("forgotten"));
+    for key in ["extensions.partialclone", "remote.origin.promisor", "remote.origin.partialclonefilter"] {
+        let _ = forgotten.command(&["config", "--unset", key]).output().unwrap();
+    }
     fs::create_dir(scene.path("nothing")).unwrap();
     fs::create_dir(git.path().join("below")).unwrap();
     fs::create_dir(scene.path("lost")).unwrap();
@@ -115,6 +122,7 @@ fn what_cannot_be_captured_exactly_is_refused_in_plain_words() {
     for (name, words) in [
         ("shallow", "it is a shallow clone"),
         ("partial", "it is a partial clone"),
+        ("forgotten", "it is a partial clone"),
         ("nothing", "it is no git repository"),
         ("app/below", "it is no git repository"),
         ("lost", "points to no folder"),
@@ -193,4 +201,19 @@ fn history_is_taken_as_it_is_and_not_as_replacements_show_it() {
     let back = scene.restore("back");
     assert_eq!(back.refs(), git.refs());
     assert_eq!(back.run(&["--no-replace-objects", "rev-list", "--count", "HEAD"]), "3\n");
+}
+
+#[test]
+fn a_repository_within_the_tree_is_named_and_the_set_is_whole() {
+    let scene = Scene::new();
+    let git = scene.git("app");
+    let inner = Git::init(git.path().join("inner"), &[]);
+    inner.commit("README", "of its own\n");
+    git.write("new", "of the outer one\n");
+    let mut options = scene.options(git.path());
+    options.uncommitted = true;
+    let report = scene.back_up(&options);
+    assert!(report.receipt.manifest.complete, "{:?}", report.problems);
+    let told: Vec<_> = report.problems.iter().map(|problem| (problem.kind, &*problem.path)).collect();
+    assert_eq!(told, [(ProblemKind::Special, "inner")]);
 }

@@ -59,6 +59,8 @@ fn nothing_that_a_repository_names_is_run() {
     git.run(&["config", "remote.origin.url", &format!("ext::{}", trap.display())]);
     git.run(&["config", "protocol.allow", "always"]);
     git.run(&["config", "core.worktree", "/etc"]);
+    // A value that is a line of configuration where it is written as it is.
+    git.run(&["config", "core.eol", &format!("lf\n[filter \"evil\"]\n\tclean = {}", trap.display())]);
     let hooks = [
         "reference-transaction",
         "post-index-change",
