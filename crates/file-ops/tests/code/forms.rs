@@ -217,3 +217,15 @@ fn a_repository_within_the_tree_is_named_and_the_set_is_whole() {
     let told: Vec<_> = report.problems.iter().map(|problem| (problem.kind, &*problem.path)).collect();
     assert_eq!(told, [(ProblemKind::Special, "inner")]);
 }
+
+#[test]
+fn large_objects_that_are_kept_elsewhere_are_told_and_the_set_is_incomplete() {
+    let scene = Scene::new();
+    let git = scene.git("app");
+    git.lfs(b"large content");
+    git.run(&["config", "lfs.storage", "/srv/lfs"]);
+    let report = scene.back_up(&scene.options(git.path()));
+    assert!(!report.receipt.manifest.complete);
+    let told: Vec<_> = report.problems.iter().map(|problem| (problem.kind, &*problem.path)).collect();
+    assert_eq!(told, [(ProblemKind::Unreadable, "lfs/objects")]);
+}
