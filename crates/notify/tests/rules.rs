@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,18 +119,29 @@ async fn what_somebody_was_told_does_not_go_to_everybody() {
     assert_eq!((team.received().len(), third.received().len()), (1, 0));
 }
 
-#[tokio::test]
-async fn two_channels_that_refuse_everything_do_not_call_each_other_for_ever() {
-    let (a, b) = (sink(|| Answer::status(404)), sink(|| Answer::status(404)));
-    let (state, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(at(0)));
-    let channels = vec![("a", webhook(&a.url("/"))), ("b", webhook(&b.url("/")))];
-    let mut setup = setup(state.path(), &clock, channels);
+/// Tells the first of two channels that are each other's fallback, and lets minutes pass.
+async fn tell_one_of_each_others_fallbacks(
+    state: &Path,
+    a: &HttpSink,
+    b: &HttpSink,
+    passing: i64,
+) -> Notifier {
+    let clock = ManualClock::at(at(0));
+    let mut setup = setup(state, &clock, vec![("a", webhook(&a.url("/"))), ("b", webhook(&b.url("/")))]);
     for (name, fallback) in [("a", "b"), ("b", "a")] {
         setup.registry.fallbacks.insert(name.to_owned(), fallback.to_owned());
     }
     let notifier = Notifier::open(setup).unwrap();
     notifier.send(notice("n", Severity::P0), &["a".to_owned()]).await.unwrap();
-    minutes(&notifier, &clock, 5).await;
+    minutes(&notifier, &clock, passing).await;
+    notifier
+}
+
+#[tokio::test]
+async fn two_channels_that_refuse_everything_do_not_call_each_other_for_ever() {
+    let (a, b) = (sink(|| Answer::status(404)), sink(|| Answer::status(404)));
+    let state = tempfile::tempdir().unwrap();
+    tell_one_of_each_others_fallbacks(state.path(), &a, &b, 5).await;
     assert_eq!((a.received().len(), b.received().len()), (1, 1), "the message, and the alarm about it");
 }
 
@@ -317,15 +329,8 @@ async fn closing_that_is_cut_off_anywhere_leaves_nothing_that_looks_untold() {
 #[tokio::test]
 async fn two_channels_that_are_both_out_do_not_fill_the_outbox_with_each_others_messages() {
     let (a, b) = (sink(|| Answer::status(500)), sink(|| Answer::status(500)));
-    let (state, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(at(0)));
-    let channels = vec![("a", webhook(&a.url("/"))), ("b", webhook(&b.url("/")))];
-    let mut setup = setup(state.path(), &clock, channels);
-    for (name, fallback) in [("a", "b"), ("b", "a")] {
-        setup.registry.fallbacks.insert(name.to_owned(), fallback.to_owned());
-    }
-    let notifier = Notifier::open(setup).unwrap();
-    notifier.send(notice("n", Severity::P0), &["a".to_owned()]).await.unwrap();
-    minutes(&notifier, &clock, 20).await;
+    let state = tempfile::tempdir().unwrap();
+    let notifier = tell_one_of_each_others_fallbacks(state.path(), &a, &b, 20).await;
     let (pending, _) = notifier.spool().load().await.unwrap();
     assert_eq!(pending.len(), 2, "the message, and the same for the other one");
 }

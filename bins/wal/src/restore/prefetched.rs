@@ -103,7 +103,7 @@ impl Prefetched {
         let length = match self.prove(&mark, &file) {
             Ok(length) => length,
             Err(error) => {
-                tracing::warn!(%error, "a segment fetched ahead is fetched again");
+                tracing::warn!(segment = %self.segment, %error, "a segment fetched ahead is fetched again");
                 let _ = fs::remove_file(&from);
                 return None;
             }
@@ -112,7 +112,9 @@ impl Prefetched {
             match self.copy_over(&mark, &file, path) {
                 Ok(()) => return Some(length),
                 // Where there is no room for a second one, the one there is goes.
-                Err(error) => tracing::warn!(%error, "the newest segment fetched ahead is moved, not copied"),
+                Err(error) => {
+                    tracing::warn!(segment = %self.segment, %error, "what was fetched ahead is moved, not copied");
+                }
             }
             self.prove(&mark, &file).ok()?;
         }
