@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use support::bucket::Bucket;
-use support::steps::{EVERYTHING, FILES, FILES_OF_THREADS, NETWORK, Swept, kill_at_every_call};
+use support::steps::{EVERYTHING, FILES, FILES_OF_THREADS, NETWORK, Run, Swept, kill_at_every_call};
 use support::{Stage, ended, eventually, segment, segment_name};
 
 fn calls(usual: &'static str) -> &'static str {
@@ -63,11 +63,11 @@ fn kill_archiving(stage: &Stage, calls: &str, mut in_all: impl FnMut(u64) -> boo
         &stage.path("log"),
         |run| {
             // A registration is like an archived segment, call by call, and may hide it where threads share the work. So
-            // every second stanza has its registration already.
-            if run % 2 == 0 {
-                assert_eq!(stage.archive(&["--register", "--stanza", &stanza(run)]).code, 0);
+            // every second stanza has its registration already, but not the first, whose steps are those to be killed at.
+            if run.other_way {
+                assert_eq!(stage.archive(&["--register", "--stanza", &stanza(run.number)]).code, 0);
             }
-            (archive(stage, run), Stdio::null())
+            (archive(stage, run.number), Stdio::null())
         },
         |run, code| {
             let is_there = is_whole(stage, run);
@@ -137,7 +137,7 @@ fn the_helper_is_killed_at_every_step_and_marks_nothing_that_is_absent() {
         // It looks for work until it is killed or idle, so not at every call.
         FILES_OF_THREADS,
         &stage.path("log"),
-        |run| {
+        |Run { number: run, .. }| {
             stage.put(2 * run, 7);
             stage.put(2 * run + 1, 7);
             let caller = format!("pg_wal/{}", segment_name(1));
@@ -211,7 +211,7 @@ fn taking_what_was_prefetched_is_killed_at_every_step() {
     let swept = kill_at_every_call(
         FILES,
         &stage.path("log"),
-        |run| {
+        |Run { number: run, .. }| {
             // Else a helper would be started, which would be killed too, or waited for.
             eventually("it is fetched ahead", || {
                 let mark = format!("{}.kept", segment_name(number(run)));

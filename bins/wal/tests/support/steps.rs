@@ -21,7 +21,7 @@ pub const NETWORK: &str = "connect,sendto,sendmsg,writev,write,recvfrom,recvmsg,
 /// Everything that a program asks of the kernel.
 pub const EVERYTHING: &str = "all";
 /// How often all kills are repeated for steps that other threads hid.
-const SWEEPS: u32 = 12;
+const SWEEPS: usize = 12;
 
 /// What was done to a program.
 #[derive(Debug, Default)]
@@ -32,32 +32,43 @@ pub struct Swept {
     pub steps: usize,
 }
 
+/// A run that is to be prepared.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// Counted from 1.
+    pub number: u64,
+    /// Whether a program that can begin in two ways begins in the other: every step is reached in both, from sweep to sweep.
+    /// The number does not tell: where a sweep takes an even number of runs, the same ones are odd in each.
+    pub other_way: bool,
+}
+
 /// Kills the programs that `prepare` gives with their standard input: at the first call of a name, then at the second, until
 /// one ends by itself, and so for each name. `check` sees how each ended: `None` when it was killed.
 pub fn kill_at_every_call(
     calls: &str,
     log: &Path,
-    mut prepare: impl FnMut(u64) -> (Command, Stdio),
+    mut prepare: impl FnMut(Run) -> (Command, Stdio),
     mut check: impl FnMut(u64, Option<i32>),
 ) -> Swept {
     let mut run = 0;
-    let mut once = |calls: &str, kill_at: Option<usize>| {
+    let mut once = |calls: &str, kill_at: Option<usize>, sweep: usize| {
         run += 1;
-        let (program, input) = prepare(run);
+        let other_way = !(sweep + kill_at.unwrap_or_default()).is_multiple_of(2);
+        let (program, input) = prepare(Run { number: run, other_way });
         let (status, entered) = traced(&program, input, calls, kill_at, log);
         assert!(status.code().is_some() || status.signal() == Some(9), "{status}");
         check(run, status.code());
         (status.code().is_none(), entered)
     };
-    let (killed, entered) = once(calls, None);
+    let (killed, entered) = once(calls, None, 0);
     assert!(!killed, "nobody killed it");
     let names: BTreeSet<&String> = entered.keys().map(|(_, name)| name).collect();
     let planned: BTreeSet<String> = entered.values().flatten().filter_map(|call| step(call)).collect();
     let (mut hit, mut kills) = (BTreeSet::new(), 0);
-    for _ in 0..SWEEPS {
+    for sweep in 0..SWEEPS {
         for name in &names {
             for number in 1.. {
-                let (killed, entered) = once(name, Some(number));
+                let (killed, entered) = once(name, Some(number), sweep);
                 if !killed {
                     break;
                 }
