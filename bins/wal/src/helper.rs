@@ -10,6 +10,9 @@ use std::process::Stdio;
 use crate::claim::Claim;
 use crate::program::whole;
 
+/// How far a helper steps back: a third of the weight of the others.
+const COURTESY: i32 = 5;
+
 /// How a helper gets along with memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Memory {
@@ -42,6 +45,14 @@ pub(crate) fn start(name: &str, lock: Claim, flag: &str, memory: Memory) -> io::
     command.env("MALLOC_ARENA_MAX", "2").envs(memory.settings());
     // Nobody waits for it: whoever started us outlives us, and so does the helper.
     command.spawn().map(drop)
+}
+
+/// Lets everybody else of this machine go first, above all the server that this process works for: it is ahead of it in any
+/// case. Where the system cannot do that, it works as it did.
+pub(crate) fn step_back() {
+    let _ = rustix::process::nice(COURTESY);
+    // The kernel may weigh whole sessions, and this one is not the server's (`sched(7)`, autogroups).
+    let _ = fs::write("/proc/self/autogroup", COURTESY.to_string());
 }
 
 /// Makes this process a helper: leaves the session of the server, whose signals are not meant for it, and takes over the

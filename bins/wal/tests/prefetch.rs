@@ -128,6 +128,21 @@ fn segments_are_fetched_ahead_and_bounded() {
 }
 
 /// A server that has replayed everything asks for the last segment once more before it opens.
+/// How far a process steps back, as the nineteenth word of its line says (`proc_pid_stat(5)`).
+fn nice(pid: i32) -> i32 {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, words) = line.rsplit_once(") ").unwrap();
+    words.split(' ').nth(16).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_helper_lets_the_server_go_first() {
+    let stage = fetched_ahead();
+    let helpers = stage.helpers();
+    let own = nice(i32::try_from(std::process::id()).unwrap());
+    assert_eq!(helpers.into_iter().map(nice).collect::<Vec<_>>(), [(own + 5).min(19)]);
+}
+
 #[test]
 fn the_last_segment_stays_until_a_later_one_is_there() {
     let stage = archived(3..6);

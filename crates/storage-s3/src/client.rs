@@ -5,6 +5,8 @@
 //! minimum throughput check (a reader that pauses is no stalled connection; see [`crate::Timeouts`]) and its
 //! validation of responses (some services answer a ranged read with the checksum of the whole object).
 
+use std::ffi::OsString;
+
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
@@ -14,6 +16,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
+use aws_smithy_http_client::Builder as HttpBuilder;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use url::Url;
@@ -68,6 +73,11 @@ pub(crate) async fn connect(options: &S3Options) -> Result<Connection, Error> {
     if let Some(endpoint) = &options.endpoint {
         builder = builder.endpoint_url(endpoint.trim_end_matches('/'));
     }
+    if endpoint.as_ref().is_some_and(|url| url.scheme() == "http")
+        && !names_proxy(|name| std::env::var_os(name))
+    {
+        builder = builder.http_client(without_certificates()?);
+    }
     let conf = harden(builder, options).build();
     if conf.region().is_some() {
         return Ok(Connection {
@@ -117,6 +127,22 @@ pub(crate) async fn load_chain(
         loader = loader.region(configured);
     }
     loader.load().await
+}
+
+/// A client that trusts nobody. The usual one reads all certificates of the machine before its first request, which is a
+/// third of what a call takes that makes one request to a store in the next room.
+fn without_certificates() -> Result<SharedHttpClient, Error> {
+    let context = TlsContext::builder().with_trust_store(TrustStore::empty()).build();
+    let context =
+        context.map_err(|error| Error::Option { option: "endpoint", problem: error.to_string() })?;
+    let mode = rustls_provider::CryptoMode::AwsLc;
+    Ok(HttpBuilder::new().tls_provider(Provider::Rustls(mode)).tls_context(context).build_https())
+}
+
+/// Whether requests go through a proxy, which the usual client sees to.
+fn names_proxy(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let names = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    names.iter().any(|name| variable(name).is_some_and(|value| !value.is_empty()))
 }
 
 fn harden(builder: Builder, options: &S3Options) -> Builder {
@@ -228,6 +254,15 @@ mod tests {
         assert!(!decide(options().endpoint("http://minio.example:9000")));
         assert!(!decide(options().checksums(Checksums::Compatible)));
         assert!(!decide(options().payload_signing(PayloadSigning::Always)));
+    }
+
+    #[test]
+    fn any_proxy_that_could_be_meant_for_the_store_counts() {
+        let set = |wanted: &'static str, value: &'static str| {
+            names_proxy(move |name| (name == wanted).then(|| OsString::from(value)))
+        };
+        assert!(set("http_proxy", "http://proxy:3128") && set("ALL_PROXY", "socks5://proxy"));
+        assert!(!set("HTTPS_PROXY", "http://proxy:3128") && !set("HTTP_PROXY", ""));
     }
 
     #[tokio::test]

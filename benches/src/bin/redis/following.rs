@@ -1,8 +1,9 @@
 //! What a server gets done while something follows it.
 //!
-//! Server, clients and archiver share the two processors of one machine here, which nobody does who can avoid it. So there
-//! are two ways to look: everything where it pleases, and the server on a processor of its own with the clients and the
-//! archiver on the other, as if they were elsewhere. What the server itself pays shows in its processor time.
+//! Three parties share two processors here, which nobody does who can avoid it. So there are three ways to look. The
+//! archiver on a processor of its own, as if it were elsewhere: what is lost then is what the server pays, and the bar is
+//! about that. The server on a processor of its own, so that clients and archiver take from each other. And everything
+//! where it pleases. What the server itself pays shows in its processor time.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -22,27 +23,41 @@ struct Load {
     /// Reads for each write.
     reads: usize,
     commands: usize,
-    /// Whether the server has a processor of its own.
-    is_apart: bool,
 }
 
-const LOADS: [Load; 4] = [
-    Load { name: "writes, one at a time", at_once: 1, reads: 0, commands: 600_000, is_apart: true },
-    Load { name: "writes, 16 at a time", at_once: 16, reads: 0, commands: 3_000_000, is_apart: true },
-    Load {
-        name: "four reads to a write, 16 at a time",
-        at_once: 16,
-        reads: 4,
-        commands: 4_000_000,
-        is_apart: true,
+const LOADS: [Load; 3] = [
+    Load { name: "writes, one at a time", at_once: 1, reads: 0, commands: 600_000 },
+    Load { name: "writes, 16 at a time", at_once: 16, reads: 0, commands: 3_000_000 },
+    Load { name: "four reads to a write, 16 at a time", at_once: 16, reads: 4, commands: 4_000_000 },
+];
+
+/// Who runs where.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    name: &'static str,
+    server: Option<usize>,
+    clients: Option<usize>,
+    follower: Option<usize>,
+    /// Whether the bar is about it.
+    is_bar: bool,
+}
+
+const PLACES: [Place; 3] = [
+    Place {
+        name: "the follower has a processor",
+        server: Some(0),
+        clients: Some(0),
+        follower: Some(1),
+        is_bar: true,
     },
-    Load {
-        name: "writes, one at a time, all on two processors",
-        at_once: 1,
-        reads: 0,
-        commands: 600_000,
-        is_apart: false,
+    Place {
+        name: "the server has a processor",
+        server: Some(0),
+        clients: Some(1),
+        follower: Some(1),
+        is_bar: false,
     },
+    Place { name: "all where they please", server: None, clients: None, follower: None, is_bar: false },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,23 +87,27 @@ struct Run {
 
 pub(crate) fn measure(programs: &Programs, rounds: usize) -> String {
     let mut text =
-        "| load | meanwhile | commands/s (min–max) | of undisturbed (rounds) | server µs/command | follower's processors |\n\
-         |---|---|---|---|---|---|"
+        "| place | load | meanwhile | commands/s (min–max) | of undisturbed (rounds) | server µs/command | follower's processors |\n\
+         |---|---|---|---|---|---|---|"
             .to_owned();
     let mut bars = Vec::new();
-    for load in LOADS {
-        let runs = rounds_of(load, programs, rounds);
-        for (at, (_, name)) in FOLLOWERS.iter().enumerate() {
-            text.push_str(&row(load.name, name, &runs[at], &runs[0]));
+    for place in PLACES {
+        for load in LOADS {
+            let runs = rounds_of(place, load, programs, rounds);
+            for (at, (_, name)) in FOLLOWERS.iter().enumerate() {
+                text.push_str(&row(&format!("{} | {}", place.name, load.name), name, &runs[at], &runs[0]));
+            }
+            if place.is_bar {
+                bars.push(Bar {
+                    name: format!("throughput while archived: {}", load.name),
+                    peer: "without".to_owned(),
+                    ratios: shares(&runs[1], &runs[0]),
+                    better: Better::More,
+                    wanted: 0.95,
+                    aim: 0.98,
+                });
+            }
         }
-        bars.push(Bar {
-            name: format!("throughput while archived: {}", load.name),
-            peer: "without".to_owned(),
-            ratios: shares(&runs[1], &runs[0]),
-            better: Better::More,
-            wanted: 0.95,
-            aim: 0.98,
-        });
     }
     format!("{text}\n\n{}", verdicts(&bars))
 }
@@ -114,28 +133,28 @@ fn row(load: &str, follower: &str, runs: &[Run], alone: &[Run]) -> String {
 }
 
 /// Runs of each follower, in turns that begin with another one each round.
-fn rounds_of(load: Load, programs: &Programs, rounds: usize) -> Vec<Vec<Run>> {
+fn rounds_of(place: Place, load: Load, programs: &Programs, rounds: usize) -> Vec<Vec<Run>> {
     let server = data::empty();
     let process = server.process().expect("it runs").pid();
-    if load.is_apart {
-        shell(&format!("taskset -acp 0 {process} >/dev/null"));
+    if let Some(processor) = place.server {
+        shell(&format!("taskset -acp {processor} {process} >/dev/null"));
     }
-    let _ = run(load, &server, Follower::Nobody, programs);
+    let _ = run(place, load, &server, Follower::Nobody, programs);
     let mut runs = vec![Vec::new(); FOLLOWERS.len()];
     for round in 0..rounds {
         for turn in 0..FOLLOWERS.len() {
             let next = (round + turn) % FOLLOWERS.len();
-            runs[next].push(run(load, &server, FOLLOWERS[next].0, programs));
+            runs[next].push(run(place, load, &server, FOLLOWERS[next].0, programs));
         }
     }
     runs
 }
 
-fn run(load: Load, server: &TestRedis, follower: Follower, programs: &Programs) -> Run {
+fn run(place: Place, load: Load, server: &TestRedis, follower: Follower, programs: &Programs) -> Run {
     server.cli(&["FLUSHALL"]).expect("it answers");
     load::fill(server.port());
     let scratch = ScratchDir::create("bench", None).expect("a scratch folder");
-    let following = Following::start(load, server, follower, programs, scratch.path());
+    let following = Following::start(place, server, follower, programs, scratch.path());
     let process = server.process().expect("it runs").pid();
     let busy = |following: &Option<Following>| {
         following.as_ref().map_or(Duration::ZERO, |it| cpu_of_tree(it.0.id()))
@@ -145,7 +164,7 @@ fn run(load: Load, server: &TestRedis, follower: Follower, programs: &Programs) 
         at_once: load.at_once,
         reads: load.reads,
         commands: load.commands,
-        processor: load.is_apart.then_some(1),
+        processor: place.clients,
     };
     let wall = load::run(server.port(), habit).as_secs_f64();
     let commands = f64::from(u32::try_from(load.commands).expect("a few millions"));
@@ -156,13 +175,11 @@ fn run(load: Load, server: &TestRedis, follower: Follower, programs: &Programs) 
     }
 }
 
-/// A program on the processor that the server does not have.
-fn apart(load: Load, program: &str) -> Command {
-    if !load.is_apart {
-        return Command::new(program);
-    }
+/// A follower where it belongs.
+fn placed(place: Place, program: &str) -> Command {
+    let Some(processor) = place.follower else { return Command::new(program) };
     let mut command = Command::new("taskset");
-    command.args(["-c", "1", program]);
+    command.args(["-c", &processor.to_string(), program]);
     command
 }
 
@@ -178,7 +195,7 @@ impl Drop for Following {
 
 impl Following {
     fn start(
-        load: Load,
+        place: Place,
         server: &TestRedis,
         follower: Follower,
         programs: &Programs,
@@ -188,12 +205,12 @@ impl Following {
         let mut command = match follower {
             Follower::Nobody => return None,
             Follower::Theirs => {
-                let mut command = apart(load, "redis-cli");
+                let mut command = placed(place, "redis-cli");
                 command.args(["-p", &server.port().to_string(), "--replica"]);
                 command
             }
             Follower::Ours => {
-                let mut command = apart(load, &programs.path("archive-redis"));
+                let mut command = placed(place, &programs.path("archive-redis"));
                 command
                     .arg("--repository")
                     .arg(folder.join("repository"))

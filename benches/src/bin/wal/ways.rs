@@ -131,7 +131,7 @@ impl Site<'_> {
             ),
         };
         format!(
-            "env {place} WALG_COMPRESSION_METHOD=zstd WALG_COMPRESSION_LEVEL=3 WALG_UPLOAD_CONCURRENCY=2 \
+            "{place} WALG_COMPRESSION_METHOD=zstd WALG_COMPRESSION_LEVEL=3 WALG_UPLOAD_CONCURRENCY=2 \
              WALG_DOWNLOAD_CONCURRENCY=2 WALG_LOG_LEVEL=ERROR PGDATA={} {}",
             self.data().display(),
             program.display()
@@ -146,7 +146,7 @@ impl Site<'_> {
         match self.port {
             None => format!("{start} --repository {}", self.repository().display()),
             Some(port) => format!(
-                "env HOME=/nonexistent {PASSED} {start} --repository \
+                "HOME=/nonexistent {PASSED} {start} --repository \
                  \"s3://{BUCKET}/r?endpoint=http://127.0.0.1:{port}&region=us-east-1&path-style=true\""
             ),
         }

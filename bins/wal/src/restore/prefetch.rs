@@ -41,6 +41,7 @@ pub(super) async fn run(ctx: &Context, prefetched: Prefetched, data: DataDirecto
     let Some(_lock) = helper::become_one(&spool.file(LOCK)).map_err(local)? else {
         return Ok(Exit::Conflict);
     };
+    helper::step_back();
     let identities = ctx.identities().await?;
     let opened = ctx.open_repositories().await?;
     let archive = WalArchive::new(opened.repositories, ctx.stanza().clone(), system);
