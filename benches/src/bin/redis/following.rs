@@ -1,8 +1,10 @@
 //! What a server gets done while something follows it.
 //!
+//! A server that has a replica is archived from that one, which is the default. One that is alone pays for its only follower.
+//!
 //! Three parties share two processors here, which nobody does who can avoid it. So there are three ways to look. The
-//! archiver on a processor of its own, as if it were elsewhere: what is lost then is what the server pays, and the bar is
-//! about that. The server on a processor of its own, so that clients and archiver take from each other. And everything
+//! archiver, and the replica, on a processor of their own, as if they were elsewhere: what is lost then is what the server
+//! pays, and the bar is about that. The server on a processor of its own, so that clients and archiver take from each other. And everything
 //! where it pleases. What the server itself pays shows in its processor time.
 
 use std::path::Path;
@@ -37,27 +39,47 @@ struct Place {
     name: &'static str,
     server: Option<usize>,
     clients: Option<usize>,
+    /// Of its replica too.
     follower: Option<usize>,
+    /// Whether the server has a replica, which is then what an archiver attaches to.
+    has_replica: bool,
     /// Whether the bar is about it.
     is_bar: bool,
 }
 
-const PLACES: [Place; 3] = [
+const PLACES: [Place; 4] = [
     Place {
-        name: "the follower has a processor",
+        name: "the server has a replica",
         server: Some(0),
         clients: Some(0),
         follower: Some(1),
+        has_replica: true,
         is_bar: true,
     },
     Place {
-        name: "the server has a processor",
+        name: "alone, the follower has a processor",
+        server: Some(0),
+        clients: Some(0),
+        follower: Some(1),
+        has_replica: false,
+        is_bar: true,
+    },
+    Place {
+        name: "alone, the server has a processor",
         server: Some(0),
         clients: Some(1),
         follower: Some(1),
+        has_replica: false,
         is_bar: false,
     },
-    Place { name: "all where they please", server: None, clients: None, follower: None, is_bar: false },
+    Place {
+        name: "alone, all where they please",
+        server: None,
+        clients: None,
+        follower: None,
+        has_replica: false,
+        is_bar: false,
+    },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +107,7 @@ struct Run {
     follower: f64,
 }
 
-pub(crate) fn measure(programs: &Programs, rounds: usize) -> String {
+pub(crate) fn measure(programs: &Programs, rounds: usize, only: &str) -> String {
     let mut text =
         "| place | load | meanwhile | commands/s (min–max) | of undisturbed (rounds) | server µs/command | follower's processors |\n\
          |---|---|---|---|---|---|---|"
@@ -93,13 +115,17 @@ pub(crate) fn measure(programs: &Programs, rounds: usize) -> String {
     let mut bars = Vec::new();
     for place in PLACES {
         for load in LOADS {
+            let name = format!("{} | {}", place.name, load.name);
+            if !name.contains(only) {
+                continue;
+            }
             let runs = rounds_of(place, load, programs, rounds);
-            for (at, (_, name)) in FOLLOWERS.iter().enumerate() {
-                text.push_str(&row(&format!("{} | {}", place.name, load.name), name, &runs[at], &runs[0]));
+            for (at, (_, follower)) in FOLLOWERS.iter().enumerate().take(runs.len()) {
+                text.push_str(&row(&name, follower, &runs[at], &runs[0]));
             }
             if place.is_bar {
                 bars.push(Bar {
-                    name: format!("throughput while archived: {}", load.name),
+                    name: format!("throughput while archived: {name}").replace(" |", ","),
                     peer: "without".to_owned(),
                     ratios: shares(&runs[1], &runs[0]),
                     better: Better::More,
@@ -135,19 +161,41 @@ fn row(load: &str, follower: &str, runs: &[Run], alone: &[Run]) -> String {
 /// Runs of each follower, in turns that begin with another one each round.
 fn rounds_of(place: Place, load: Load, programs: &Programs, rounds: usize) -> Vec<Vec<Run>> {
     let server = data::empty();
-    let process = server.process().expect("it runs").pid();
-    if let Some(processor) = place.server {
-        shell(&format!("taskset -acp {processor} {process} >/dev/null"));
+    pin(&server, place.server);
+    let replica = place.has_replica.then(data::empty);
+    if let Some(replica) = &replica {
+        pin(replica, place.follower);
+        replica.cli(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]).expect("it answers");
+        until("the replica did not begin", || {
+            replica.cli(&["INFO", "replication"]).is_ok_and(|told| told.contains("master_link_status:up"))
+        });
     }
+    // What comes with the server follows the server itself.
+    let followers = if place.has_replica { &FOLLOWERS[..2] } else { &FOLLOWERS[..] };
     let _ = run(place, load, &server, Follower::Nobody, programs);
-    let mut runs = vec![Vec::new(); FOLLOWERS.len()];
+    let mut runs = vec![Vec::new(); followers.len()];
     for round in 0..rounds {
-        for turn in 0..FOLLOWERS.len() {
-            let next = (round + turn) % FOLLOWERS.len();
-            runs[next].push(run(place, load, &server, FOLLOWERS[next].0, programs));
+        for turn in 0..followers.len() {
+            let next = (round + turn) % followers.len();
+            runs[next].push(run(place, load, &server, followers[next].0, programs));
         }
     }
     runs
+}
+
+fn pin(server: &TestRedis, processor: Option<usize>) {
+    let process = server.process().expect("it runs").pid();
+    if let Some(processor) = processor {
+        shell(&format!("taskset -acp {processor} {process} >/dev/null"));
+    }
+}
+
+fn until(problem: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{problem}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn run(place: Place, load: Load, server: &TestRedis, follower: Follower, programs: &Programs) -> Run {
@@ -155,6 +203,10 @@ fn run(place: Place, load: Load, server: &TestRedis, follower: Follower, program
     load::fill(server.port());
     let scratch = ScratchDir::create("bench", None).expect("a scratch folder");
     let following = Following::start(place, server, follower, programs, scratch.path());
+    if place.has_replica {
+        let told = server.cli(&["INFO", "replication"]).expect("it answers");
+        assert!(told.contains("connected_slaves:1"), "whoever follows attaches to the replica: {told}");
+    }
     let process = server.process().expect("it runs").pid();
     let busy = |following: &Option<Following>| {
         following.as_ref().map_or(Duration::ZERO, |it| cpu_of_tree(it.0.id()))
@@ -227,11 +279,7 @@ impl Following {
                 .is_ok_and(|told| told.contains("\"base\":{")),
             _ => server.cli(&["INFO", "replication"]).is_ok_and(|told| told.contains("state=online")),
         };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !is_ready() {
-            assert!(Instant::now() < deadline, "the follower did not begin");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        until("the follower did not begin", is_ready);
         Some(following)
     }
 }

@@ -30,6 +30,9 @@ struct Args {
     /// Also the ways to take a snapshot that no bar compares.
     #[arg(long)]
     all: bool,
+    /// Only servers that are archived in a place and under a load whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -88,6 +91,6 @@ fn main() {
     }
     if wanted(Part::Following) {
         title("Clients of a server that is archived");
-        println!("{}", following::measure(&programs, args.rounds));
+        println!("{}", following::measure(&programs, args.rounds, &args.only));
     }
 }
