@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 
-use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, SdkConfig};
@@ -118,6 +118,9 @@ pub(crate) async fn load_chain(
         loader = loader.profile_name(profile);
         profile_region = profile_region.profile_name(profile);
     }
+    if names_keys(|name| std::env::var(name).ok()) {
+        loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
+    }
     if let Some(region) = region {
         loader = loader.region(Region::new(region.to_owned()));
     } else if own_endpoint {
@@ -143,6 +146,13 @@ fn without_certificates() -> Result<SharedHttpClient, Error> {
 fn names_proxy(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let names = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
     names.iter().any(|name| variable(name).is_some_and(|value| !value.is_empty()))
+}
+
+/// Whether the environment has keys, which the chain takes before it looks anywhere else. Then it need not be made: its other
+/// links are clients that read the machine's certificates.
+fn names_keys(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+    names.iter().all(|name| variable(name).is_some_and(|value| !value.trim().is_empty()))
 }
 
 fn harden(builder: Builder, options: &S3Options) -> Builder {
@@ -263,6 +273,15 @@ mod tests {
         };
         assert!(set("http_proxy", "http://proxy:3128") && set("ALL_PROXY", "socks5://proxy"));
         assert!(!set("HTTPS_PROXY", "http://proxy:3128") && !set("HTTP_PROXY", ""));
+    }
+
+    #[test]
+    fn keys_count_when_both_are_there() {
+        let set = |id: &'static str, secret: &'static str| {
+            names_keys(move |name| Some(if name == "AWS_ACCESS_KEY_ID" { id } else { secret }.to_owned()))
+        };
+        assert!(set("id", "secret"));
+        assert!(!set("id", " ") && !set("", "secret") && !names_keys(|_| None));
     }
 
     #[tokio::test]

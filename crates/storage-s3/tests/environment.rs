@@ -114,6 +114,33 @@ async fn a_certificate_is_trusted_when_its_authority_is() {
 }
 
 #[tokio::test]
+async fn a_store_without_tls_needs_no_certificates() {
+    let server = server().await;
+    let endpoint = server.endpoint();
+    // The usual client stops there, in a debug build, when it is asked for anything.
+    let keys = [
+        (ENDPOINT, endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", ADMIN.0),
+        ("AWS_SECRET_ACCESS_KEY", ADMIN.1),
+        ("SSL_CERT_FILE", "/nonexistent"),
+    ];
+    assert_eq!(outcome(&keys).await, "stored");
+}
+
+#[tokio::test]
+async fn a_store_without_tls_is_reached_through_a_proxy() {
+    let server = server().await;
+    let proxy = server.endpoint();
+    let keys = [
+        (ENDPOINT, "http://store.invalid"),
+        ("AWS_ACCESS_KEY_ID", ADMIN.0),
+        ("AWS_SECRET_ACCESS_KEY", ADMIN.1),
+        ("HTTP_PROXY", proxy.as_str()),
+    ];
+    assert_eq!(outcome(&keys).await, "stored");
+}
+
+#[tokio::test]
 async fn tls_to_a_plain_port_is_named() {
     let server = server().await;
     let endpoint = server.endpoint().replace("http://", "https://");
