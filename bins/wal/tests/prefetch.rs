@@ -127,7 +127,6 @@ fn segments_are_fetched_ahead_and_bounded() {
     assert_eq!(spooled(&stage), Vec::<PathBuf>::new(), "nothing stays behind a server that is gone");
 }
 
-/// A server that has replayed everything asks for the last segment once more before it opens.
 /// How far a process steps back, as the nineteenth word of its line says (`proc_pid_stat(5)`).
 fn nice(pid: i32) -> i32 {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -143,6 +142,7 @@ fn the_helper_lets_the_server_go_first() {
     assert_eq!(helpers.into_iter().map(nice).collect::<Vec<_>>(), [(own + 5).min(19)]);
 }
 
+/// A server that has replayed everything asks for the last segment once more before it opens.
 #[test]
 fn the_last_segment_stays_until_a_later_one_is_there() {
     let stage = archived(3..6);

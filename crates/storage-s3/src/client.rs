@@ -132,8 +132,8 @@ pub(crate) async fn load_chain(
     loader.load().await
 }
 
-/// A client that trusts nobody. The usual one reads all certificates of the machine before its first request, which is a
-/// third of what a call takes that makes one request to a store in the next room.
+/// A client that trusts nobody, for stores without TLS. The usual one reads all certificates of the machine before its first
+/// request, which programs that make one request and end would feel.
 fn without_certificates() -> Result<SharedHttpClient, Error> {
     let context = TlsContext::builder().with_trust_store(TrustStore::empty()).build();
     let context =
