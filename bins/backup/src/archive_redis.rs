@@ -2,6 +2,7 @@
 
 mod report;
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,9 +13,8 @@ use backstay_backup_core::manifest::{SetKind, Source as ManifestSource};
 use backstay_backup_core::sealed::SealOptions;
 use backstay_backup_core::set_writer::SetSpec;
 use backstay_cli::{Arguments, Context, Exit, Failure, Opened, RedisArgs};
-use backstay_redis_ops::Source;
 use backstay_redis_ops::archive::{StreamArchive, StreamId};
-use backstay_redis_ops::follow::{FollowOptions, follow, read_status, receive_until};
+use backstay_redis_ops::follow::{Access, FollowOptions, follow, read_status, receive_until};
 use backstay_redis_ops::server::{Attach, find_shards};
 use clap::{Parser, ValueEnum};
 use tokio::time::sleep;
@@ -133,21 +133,50 @@ pub async fn run(ctx: &Context, args: &Args) -> Result<Exit, Failure> {
         Ok(())
     };
     // Who archived before makes no new repository where the old one is out of reach.
-    let opened = if read_status(&options.spool)?.is_none() {
-        ctx.open_or_create(Box::pin(check)).await?
-    } else {
-        Box::pin(open_and_receive(ctx, args, &source, &stream, &options)).await?
+    let is_new = read_status(&options.spool)?.is_none();
+    let first = if is_new { Some(ctx.open_or_create(Box::pin(check)).await?) } else { None };
+    let access = Access::new(source.clone());
+    let archiving = async {
+        let opened = match first {
+            Some(opened) => opened,
+            None => Box::pin(open_and_receive(ctx, args, &access, &stream, &options)).await?,
+        };
+        let archive = StreamArchive::new(opened.repositories.clone(), ctx.stanza().clone(), stream);
+        Ok::<_, Failure>(Box::pin(follow(&access, &archive, &options, &ctx.cancel)).await?)
     };
-    let archive = StreamArchive::new(opened.repositories.clone(), ctx.stanza().clone(), stream);
-    let report = Box::pin(follow(&source, &archive, &options, &ctx.cancel)).await?;
+    let report = tokio::select! {
+        report = archiving => report?,
+        never = read_again(ctx, &access) => match never {},
+    };
     ctx.print(&Archived(report))
+}
+
+/// Reads the password again whenever a server does not let us in: it may have been changed since.
+async fn read_again(ctx: &Context, access: &Access) -> Infallible {
+    let mut is_told = false;
+    loop {
+        access.refused().await;
+        match ctx.redis().await {
+            Ok(source) => {
+                is_told = false;
+                if access.renew(source) {
+                    tracing::info!("the password was changed; trying the new one");
+                }
+            }
+            Err(failure) if is_told => tracing::debug!(problem = failure.message(), "still not to be had"),
+            Err(failure) => {
+                is_told = true;
+                tracing::warn!(problem = failure.message(), "the password cannot be read again");
+            }
+        }
+    }
 }
 
 /// Opens the repositories. While that takes long, or again and again until it succeeds, what comes is received into the spool.
 async fn open_and_receive(
     ctx: &Context,
     args: &Args,
-    source: &Source,
+    access: &Access,
     stream: &StreamId,
     options: &FollowOptions,
 ) -> Result<Opened, Failure> {
@@ -177,7 +206,7 @@ async fn open_and_receive(
         }
     };
     let (of, problem) = ((ctx.stanza(), stream), failure.message());
-    let received = Box::pin(receive_until(source, of, options, &problem, opening, &ctx.cancel)).await?;
+    let received = Box::pin(receive_until(access, of, options, &problem, opening, &ctx.cancel)).await?;
     // There is nothing to go on from, or it was told to end.
     received.ok_or(failure)
 }

@@ -5,6 +5,8 @@
 //! A few rounds of each, many with `BACKSTAY_SOAK` in the environment.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+#[path = "redis/certificates.rs"]
+mod certificates;
 #[path = "archive_redis/disk.rs"]
 mod disk;
 #[path = "archive_redis/durable.rs"]
@@ -13,6 +15,8 @@ mod durable;
 mod kills;
 #[path = "archive_redis/lines.rs"]
 mod lines;
+#[path = "archive_redis/logins.rs"]
+mod logins;
 #[path = "archive_redis/network.rs"]
 mod network;
 #[path = "archive_redis/outage.rs"]
@@ -26,6 +30,8 @@ mod sentinel;
 #[path = "../../restore/tests/redis/syncs.rs"]
 #[allow(dead_code)]
 mod syncs;
+#[path = "archive_redis/tls.rs"]
+mod tls;
 #[path = "archive_redis/usual.rs"]
 mod usual;
 #[path = "archive_redis/writer.rs"]

@@ -3,6 +3,8 @@
 
 #[path = "redis/bad_input.rs"]
 mod bad_input;
+#[path = "redis/certificates.rs"]
+mod certificates;
 #[path = "redis/harm.rs"]
 mod harm;
 #[path = "redis/one.rs"]

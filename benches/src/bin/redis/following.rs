@@ -86,13 +86,16 @@ const PLACES: [Place; 4] = [
 enum Follower {
     Nobody,
     Ours,
+    /// What reads at the same pace and throws everything away.
+    Reader,
     /// What the server comes with; it throws everything away.
     Theirs,
 }
 
-const FOLLOWERS: [(Follower, &str); 3] = [
+const FOLLOWERS: [(Follower, &str); 4] = [
     (Follower::Nobody, "nobody follows"),
     (Follower::Ours, "`archive-redis`"),
+    (Follower::Reader, "a replica that only reads"),
     (Follower::Theirs, "`redis-cli --replica >/dev/null`"),
 ];
 
@@ -133,6 +136,16 @@ pub(crate) fn measure(programs: &Programs, rounds: usize, only: &str) -> String 
                     aim: 0.98,
                 });
             }
+            if let Some(reader) = runs.get(2) {
+                bars.push(Bar {
+                    name: format!("throughput while archived: {name}").replace(" |", ","),
+                    peer: "a replica that only reads".to_owned(),
+                    ratios: shares(&runs[1], reader),
+                    better: Better::More,
+                    wanted: 0.98,
+                    aim: 1.0,
+                });
+            }
         }
     }
     format!("{text}\n\n{}", verdicts(&bars))
@@ -170,7 +183,7 @@ fn rounds_of(place: Place, load: Load, programs: &Programs, rounds: usize) -> Ve
             replica.cli(&["INFO", "replication"]).is_ok_and(|told| told.contains("master_link_status:up"))
         });
     }
-    // What comes with the server follows the server itself.
+    // The other two follow the server itself.
     let followers = if place.has_replica { &FOLLOWERS[..2] } else { &FOLLOWERS[..] };
     let _ = run(place, load, &server, Follower::Nobody, programs);
     let mut runs = vec![Vec::new(); followers.len()];
@@ -259,6 +272,11 @@ impl Following {
             Follower::Theirs => {
                 let mut command = placed(place, "redis-cli");
                 command.args(["-p", &server.port().to_string(), "--replica"]);
+                command
+            }
+            Follower::Reader => {
+                let mut command = placed(place, &programs.path("redis"));
+                command.args(["--follow", &server.port().to_string()]);
                 command
             }
             Follower::Ours => {

@@ -7,6 +7,7 @@
 mod data;
 mod following;
 mod load;
+mod reader;
 mod restores;
 mod snapshots;
 
@@ -33,6 +34,9 @@ struct Args {
     /// Only servers that are archived in a place and under a load whose names contain this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Only follow the server on this port, as a replica that throws everything away.
+    #[arg(long, hide = true)]
+    follow: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,6 +71,9 @@ pub(crate) fn shell(lines: &str) {
 
 fn main() {
     let args = Args::parse();
+    if let Some(port) = args.follow {
+        return reader::follow(port);
+    }
     let programs = Programs::find();
     let wanted = |part| args.part.is_empty() || args.part.contains(&part);
     let title = |name: &str| println!("\n## {name}, {} rounds\n", args.rounds);

@@ -1,9 +1,10 @@
 //! What is refused, and what encryption refuses.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use backstay_testkit::{PortLease, RedisOptions};
 
+use crate::certificates::make_certificates;
 use crate::scene::{LOCAL, PROGRAM, back_up, bench, fill, quick, start};
 use crate::support::{Bench, files, until};
 
@@ -70,25 +71,10 @@ fn a_full_disk_and_a_server_that_dies_leave_no_set() {
     assert!(files(&bench.path("local")).iter().all(|path| !path.ends_with("manifest.json")));
 }
 
-/// A certificate for 127.0.0.1 and the authority behind it, in the folder of a bench.
-fn certificates(bench: &Bench) {
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    let script = format!(
-        "openssl req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=authority -days 2 2>/dev/null
-         openssl req {key} -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null
-         printf 'subjectAltName=IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\n' >extensions
-         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 \
-             -extfile extensions 2>/dev/null
-         chmod 644 server.key"
-    );
-    let made = Command::new("sh").args(["-ec", &script]).current_dir(bench.path("")).status().unwrap();
-    assert!(made.success(), "openssl makes certificates");
-}
-
 #[test]
 fn an_encrypted_connection_is_made_to_the_right_server_only() {
     let bench = Bench::new();
-    certificates(&bench);
+    make_certificates(&bench.path(""));
     let port = PortLease::reserve().unwrap();
     let file = |name: &str| bench.path(name).display().to_string();
     let options = quick()

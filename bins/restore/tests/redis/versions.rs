@@ -29,7 +29,7 @@ async fn archive(world: &World, server: &TestRedis) -> FollowReport {
     let lease = LeaseOptions::new("test").ttl(Duration::from_secs(5));
     let mut options = FollowOptions::new(&world.folder.path().join("spool"), set, lease);
     options.until_caught_up = true;
-    follow(&source, &world.archive(), &options, &CancellationToken::new()).await.unwrap()
+    follow(&source.into(), &world.archive(), &options, &CancellationToken::new()).await.unwrap()
 }
 
 /// Writes of every kind, as `round` makes them.

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::FollowError;
+use super::access::Access;
 use super::again::{CameTo, Failures, Word};
 use super::decide::{self, Fill, Meaning, meaning};
 use super::facts::Shared;
@@ -22,7 +23,7 @@ use crate::archive::{Boundary, HistoryRecord, Position, StreamId};
 use crate::psync::{self, Answer, FullSync, PsyncOptions, Replication};
 use crate::resp::StreamState;
 use crate::server::{Attach, Server, ServerFacts, Shard, find_shards};
-use crate::source::{Endpoint, Source};
+use crate::source::Endpoint;
 
 /// How long it reads on when it is told to stop: several times the longest rest of a reader.
 const LEAVING: Duration = Duration::from_millis(25);
@@ -30,7 +31,7 @@ const LEAVING: Duration = Duration::from_millis(25);
 /// Which server is followed.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) source: Source,
+    pub(super) access: Access,
     pub(super) attach: Attach,
     /// Name of the shard; any, if there is only one.
     pub(super) shard: Option<String>,
@@ -39,7 +40,7 @@ pub(super) struct Place {
 impl Place {
     /// Looks for the server to attach to: another one after a failover.
     pub(super) async fn find(&self) -> Result<Shard, FollowError> {
-        let mut topology = find_shards(&self.source, self.attach).await?;
+        let mut topology = find_shards(&self.access.source(), self.attach).await?;
         let names: Vec<_> = topology.shards.iter().map(|shard| shard.name.clone()).collect();
         let wanted = match &self.shard {
             Some(name) => names.iter().position(|it| it == name),
@@ -79,6 +80,7 @@ impl Follower {
         while !cancel.is_cancelled() {
             self.wait_for_room(cancel).await;
             self.came_to = CameTo::Nothing;
+            let tried = self.place.access.source();
             let ended = tokio::select! {
                 ended = self.attach(&mut attached) => ended,
                 () = told_to_leave(cancel) => Ok(()),
@@ -98,8 +100,10 @@ impl Follower {
                 Word::Nothing => {}
             }
             self.shared.server_problem(Some(problem));
+            self.place.access.hear(&error);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = self.place.access.differs_from(&tried) => {}
                 () = cancel.cancelled() => {}
             }
         }
@@ -168,7 +172,7 @@ impl Follower {
         if is_primary || self.place.attach != Attach::Replica || goes_on(facts) {
             return shard;
         }
-        let endpoint = self.place.source.endpoint(primary);
+        let endpoint = self.place.access.source().endpoint(primary);
         let asked = async { Server::connect(&endpoint).await?.facts().await };
         match asked.await {
             Ok(facts) if goes_on(&facts) => {

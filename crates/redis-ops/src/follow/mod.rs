@@ -15,6 +15,7 @@
 //! | a store | tried again for ever; the spool grows, nothing is acknowledged, nothing is lost |
 //! | the server or the network | attached again, where it ended: nothing is lost while the server's backlog reaches back so far |
 //! | the backlog did not | a gap, named by offsets; a snapshot heals it from there on |
+//! | the password is changed | told to whoever runs this, who may [renew](Access::renew) it; nothing is lost while the backlog reaches back |
 //! | another server is promoted and takes the old id | the same line goes on under the new id |
 //! | this process (kill -9) | everything received is in the spool; the next process goes on with it |
 //! | this machine (power) | what was cut and synced is in the spool; the rest comes again from the server |
@@ -23,6 +24,7 @@
 //!
 //! Decisions are in `decide.rs` and pure.
 
+mod access;
 mod again;
 mod begin;
 mod connection;
@@ -36,6 +38,7 @@ mod snapshots;
 mod spool;
 mod uploader;
 
+pub use access::Access;
 pub use decide::{BasePolicy, CutPolicy, Fill, Meaning, MergePolicy};
 pub use error::FollowError;
 pub use facts::FollowFacts;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::access::Access;
 use super::again::CameTo;
 use super::begin::{Begin, archived, begin_from, first_waiting, further, open_end};
 use super::connection::{Follower, Place};
@@ -30,7 +31,6 @@ use crate::Offset;
 use crate::archive::{Position, StreamArchive, StreamId};
 use crate::resp::StreamState;
 use crate::server::Attach;
-use crate::source::Source;
 
 /// Pieces between the socket and the spool, of 256 KiB at most.
 const PIECES: usize = 64;
@@ -117,7 +117,7 @@ pub struct FollowReport {
 /// # Cancel safety
 /// Cancel the token, and wait. A dropped call leaves the spool as a kill does: the next run goes on with it.
 pub async fn follow(
-    source: &Source,
+    access: &Access,
     archive: &StreamArchive,
     options: &FollowOptions,
     cancel: &CancellationToken,
@@ -141,7 +141,7 @@ pub async fn follow(
     }
     let (stanza, stream) = (archive.stanza().clone(), archive.stream().clone());
     let (parts, segmenter, known) =
-        Parts::new(source, stanza, stream, options, spool, contents, &begin, cancel)?;
+        Parts::new(access, stanza, stream, options, spool, contents, &begin, cancel)?;
     parts.run(archive, segmenter, known).await
 }
 
@@ -154,7 +154,7 @@ pub async fn follow(
 /// # Cancel safety
 /// As [`follow`].
 pub async fn receive_until<T>(
-    source: &Source,
+    access: &Access,
     (stanza, stream): (&Stanza, &StreamId),
     options: &FollowOptions,
     problem: &str,
@@ -169,7 +169,7 @@ pub async fn receive_until<T>(
     }
     let (stanza, stream) = (stanza.clone(), stream.clone());
     let (parts, segmenter, known) =
-        Parts::new(source, stanza, stream, options, spool, contents, &begin, cancel)?;
+        Parts::new(access, stanza, stream, options, spool, contents, &begin, cancel)?;
     tracing::error!(problem, "no repository can be opened; what is received waits in the spool");
     parts.shared.store_problem(Some(problem.to_owned()));
     let (mut receiving, detach) = parts.receive(segmenter, known);
@@ -184,7 +184,7 @@ pub async fn receive_until<T>(
 
 /// Everything the tasks need.
 struct Parts<'a> {
-    source: &'a Source,
+    access: &'a Access,
     stanza: Stanza,
     stream: StreamId,
     options: &'a FollowOptions,
@@ -201,7 +201,7 @@ type Tasks = JoinSet<Result<(), FollowError>>;
 impl<'a> Parts<'a> {
     #[expect(clippy::too_many_arguments, reason = "called twice, by the two ways to begin")]
     fn new(
-        source: &'a Source,
+        access: &'a Access,
         stanza: Stanza,
         stream: StreamId,
         options: &'a FollowOptions,
@@ -238,7 +238,7 @@ impl<'a> Parts<'a> {
                 _ => known = segmenter.adopt(open)?.or(known),
             }
         }
-        Ok((Self { source, stanza, stream, options, spool, shared, cancel }, segmenter, known))
+        Ok((Self { access, stanza, stream, options, spool, shared, cancel }, segmenter, known))
     }
 
     /// Starts the tasks that fill the spool; they end when the token is cancelled, or the caller's is.
@@ -336,8 +336,8 @@ impl<'a> Parts<'a> {
     }
 
     fn place(&self) -> Place {
-        let (source, attach, shard) = (self.source.clone(), self.options.attach, self.options.shard.clone());
-        Place { source, attach, shard }
+        let (access, attach, shard) = (self.access.clone(), self.options.attach, self.options.shard.clone());
+        Place { access, attach, shard }
     }
 
     fn uploader(&self, archive: &StreamArchive) -> Uploader {

@@ -4,6 +4,7 @@ use backstay_backup_core::manifest::SetKind;
 
 use super::super::tests::{contents, id, patient, pieces, receive};
 use super::*;
+use crate::source::Source;
 
 /// They might have the names of those that come, and one file would wait twice.
 #[tokio::test(flavor = "multi_thread")]
@@ -22,8 +23,9 @@ async fn segments_within_a_command_that_comes_again_are_gone_before_it_does() {
     let stanza = Stanza::parse("shop").unwrap();
     let set = SetSpec::new(SetKind::new("redis-snapshot"), stanza.clone(), "test");
     let options = FollowOptions::new(spool.folder(), set, LeaseOptions::new("test"));
-    let (source, never, spool) = (Source::new(Vec::new()), CancellationToken::new(), Arc::new(spool));
-    let made = Parts::new(&source, stanza, StreamId::default(), &options, spool, found, &begin, &never);
+    let (access, never, spool) =
+        (Access::new(Source::new(Vec::new())), CancellationToken::new(), Arc::new(spool));
+    let made = Parts::new(&access, stanza, StreamId::default(), &options, spool, found, &begin, &never);
     let (parts, _, known) = made.unwrap();
     assert_eq!(known.unwrap().0, Position::new(id('a'), Offset(7)));
     assert!(parts.shared.queue().is_idle() && again.iter().all(|path| !path.exists()));

@@ -75,6 +75,7 @@ impl Snapshots {
                 Ok(false) => failures = 0,
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => {
+                    self.place.access.hear(&error);
                     failures += 1;
                     if failures == 1 {
                         tracing::error!(problem = describe(&error), "no base can be stored; trying again");

@@ -6,11 +6,14 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, FromRedisValue, RedisError};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::server::Server;
 
 /// How often a loading server is asked.
 const POLL: Duration = Duration::from_millis(20);
+/// A loading server that has read no more of its files for so long is not waited for any longer.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// Keys of one database, as a server counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +52,7 @@ impl LiveFacts {
     /// Keys of all databases.
     #[must_use]
     pub fn keys(&self) -> u64 {
-        self.databases.values().map(|count| count.keys).sum()
+        self.databases.values().fold(0, |sum, count| sum.saturating_add(count.keys))
     }
 
     /// As [`LiveFacts::ask`], over a connection for administration.
@@ -68,26 +71,20 @@ impl LiveFacts {
     /// refuses to tell stays unknown, except how many keys it has.
     ///
     /// # Errors
-    /// It cannot be asked for its keys.
+    /// It cannot be asked for its keys, or loads and gets no further for a minute.
     ///
     /// # Cancel safety
     /// A dropped call leaves nothing.
     pub async fn ask(connection: &mut impl ConnectionLike) -> Result<Self, RedisError> {
-        let persistence = loop {
-            let text: String = query(connection, &["INFO", "persistence"]).await.unwrap_or_default();
-            let persistence = fields(&text);
-            if persistence.get("loading").is_none_or(|value| value == "0") {
-                break persistence;
-            }
-            tokio::time::sleep(POLL).await;
-        };
+        let persistence = loaded(connection).await?;
         let keyspace: String = query(connection, &["INFO", "keyspace"]).await?;
         let server: String = query(connection, &["INFO", "server"]).await.unwrap_or_default();
         let functions = query::<redis::Value>(connection, &["FUNCTION", "LIST"]).await.ok();
         let settings = settings(connection).await;
         let server = fields(&server);
         let number = |name: &str| persistence.get(name).and_then(|value| value.parse().ok());
-        let rewrites = number("aof_rewrites").unwrap_or(0) + number("aof_rewrite_in_progress").unwrap_or(0);
+        let rewriting = number("aof_rewrite_in_progress").unwrap_or(0);
+        let rewrites = number("aof_rewrites").unwrap_or(0_u64).saturating_add(rewriting);
         let version = server.get("valkey_version").or(server.get("redis_version")).cloned();
         Ok(Self {
             databases: databases(&keyspace),
@@ -99,6 +96,28 @@ impl LiveFacts {
             version: version.unwrap_or_default(),
             settings,
         })
+    }
+}
+
+/// What a server says of its files, once it has loaded them. It may take its time, but not stand still.
+async fn loaded(connection: &mut impl ConnectionLike) -> Result<BTreeMap<String, String>, RedisError> {
+    let (mut reached, mut since) = (None, Instant::now());
+    loop {
+        let text: String = query(connection, &["INFO", "persistence"]).await.unwrap_or_default();
+        let persistence = fields(&text);
+        if persistence.get("loading").is_none_or(|value| value == "0") {
+            return Ok(persistence);
+        }
+        let bytes: Option<u64> = persistence.get("loading_loaded_bytes").and_then(|value| value.parse().ok());
+        if bytes != reached {
+            (reached, since) = (bytes, Instant::now());
+        }
+        if since.elapsed() >= STALLED {
+            let seconds = STALLED.as_secs();
+            let problem = format!("it loads its files, and has got no further for {seconds} s");
+            return Err(std::io::Error::other(problem).into());
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -170,7 +189,69 @@ fn library_names(answer: &redis::Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use redis::{Pipeline, RedisFuture, Value};
+
     use super::*;
+
+    /// A server that says the same to every question, and that it has loaded more each time.
+    struct Loading {
+        asked: u64,
+        /// Times of asking after which it has loaded everything.
+        until: u64,
+        /// Bytes that it loads between two of them.
+        pace: u64,
+    }
+
+    impl ConnectionLike for Loading {
+        fn req_packed_command<'a>(&'a mut self, _: &'a Cmd) -> RedisFuture<'a, Value> {
+            self.asked += 1;
+            let (loading, bytes) = (u8::from(self.asked < self.until), self.asked * self.pace);
+            let text = format!(
+                "loading:{loading}\r\nloading_loaded_bytes:{bytes}\r\naof_rewrites:{}\r\n\
+                 aof_rewrite_in_progress:1\r\ndb0:keys={}\r\ndb1:keys=1\r\n",
+                u64::MAX,
+                u64::MAX,
+            );
+            Box::pin(async { Ok(Value::BulkString(text.into_bytes())) })
+        }
+
+        fn req_packed_commands<'a>(
+            &'a mut self,
+            _: &'a Pipeline,
+            _: usize,
+            _: usize,
+        ) -> RedisFuture<'a, Vec<Value>> {
+            unreachable!("one question at a time")
+        }
+
+        fn get_db(&self) -> i64 {
+            0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_loads_for_an_hour_is_waited_for() {
+        let begun = Instant::now();
+        let mut server = Loading { asked: 0, until: 180_000, pace: 1 };
+        let persistence = loaded(&mut server).await.unwrap();
+        assert_eq!(persistence["loading"], "0");
+        assert!(begun.elapsed() >= Duration::from_secs(3599), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_stands_still_is_given_up() {
+        let begun = Instant::now();
+        let mut server = Loading { asked: 0, until: u64::MAX, pace: 0 };
+        let error = LiveFacts::ask(&mut server).await.unwrap_err();
+        assert!(error.to_string().contains("got no further for 60 s"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(62), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn impossible_numbers_are_no_panic() {
+        let found = LiveFacts::ask(&mut Loading { asked: 0, until: 0, pace: 0 }).await.unwrap();
+        assert_eq!((found.append_rewrites, found.keys()), (u64::MAX, u64::MAX));
+    }
 
     #[test]
     fn keys_are_read_from_what_info_says() {
