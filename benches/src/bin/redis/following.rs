@@ -171,7 +171,8 @@ fn row(load: &str, follower: &str, runs: &[Run], alone: &[Run]) -> String {
     )
 }
 
-/// Runs of each follower, in turns that begin with another one each round.
+/// Runs of each follower. Whoever comes before leaves its traces in the server, so in as many rounds as there are followers
+/// each comes behind each other one.
 fn rounds_of(place: Place, load: Load, programs: &Programs, rounds: usize) -> Vec<Vec<Run>> {
     let server = data::empty();
     pin(&server, place.server);
@@ -188,12 +189,22 @@ fn rounds_of(place: Place, load: Load, programs: &Programs, rounds: usize) -> Ve
     let _ = run(place, load, &server, Follower::Nobody, programs);
     let mut runs = vec![Vec::new(); followers.len()];
     for round in 0..rounds {
-        for turn in 0..followers.len() {
-            let next = (round + turn) % followers.len();
+        for next in turns(followers.len(), round) {
             runs[next].push(run(place, load, &server, followers[next].0, programs));
         }
     }
     runs
+}
+
+/// The order of so many in a round: rows of a square in which everyone is behind everyone else equally often, for an even
+/// number in as many rounds, for an odd one in twice as many (E. J. Williams, 1949).
+fn turns(many: usize, round: usize) -> Vec<usize> {
+    let zigzag = |turn: usize| if turn % 2 == 1 { turn.div_ceil(2) } else { many - turn / 2 };
+    let mut order: Vec<_> = (0..many).map(|turn| (zigzag(turn) + round) % many).collect();
+    if many % 2 == 1 && (round / many) % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 fn pin(server: &TestRedis, processor: Option<usize>) {
@@ -299,5 +310,29 @@ impl Following {
         };
         until("the follower did not begin", is_ready);
         Some(following)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::turns;
+
+    #[test]
+    fn everyone_comes_behind_everyone_else_equally_often() {
+        for (many, rounds) in [(2, 2), (3, 6), (4, 4), (5, 10)] {
+            let mut pairs = BTreeMap::new();
+            for round in 0..rounds {
+                let order = turns(many, round);
+                let mut sorted = order.clone();
+                sorted.sort_unstable();
+                assert_eq!(sorted, (0..many).collect::<Vec<_>>());
+                order.windows(2).for_each(|pair| *pairs.entry((pair[0], pair[1])).or_insert(0) += 1);
+            }
+            assert_eq!(pairs.len(), many * (many - 1), "{pairs:?}");
+            let often = rounds / many;
+            assert!(pairs.values().all(|times| *times == often), "{many}: {pairs:?}");
+        }
     }
 }
