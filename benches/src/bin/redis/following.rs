@@ -6,16 +6,19 @@
 //! archiver, and the replica, on a processor of their own, as if they were elsewhere: what is lost then is what the server
 //! pays, and the bar is about that. The server on a processor of its own, so that clients and archiver take from each other. And everything
 //! where it pleases. What the server itself pays shows in its processor time.
+//!
+//! A server that was followed once keeps a backlog for an hour (`repl-backlog-ttl`) and writes every command into it too,
+//! whether or not anyone reads it. So before nobody follows, the backlog is waited away; and what it costs alone, which no
+//! follower can spare the server, is measured as well.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backstay_benches::processes::cpu_of_tree;
 use backstay_benches::{Bar, Better, median, verdicts};
 use backstay_testkit::{ScratchDir, TestRedis};
 
-use crate::{Programs, data, load, shell};
+use crate::followers::{FOLLOWERS, Follower, Following, sent_to_replicas, wait_backlog_away};
+use crate::{Programs, data, load, shell, until};
 
 #[derive(Clone, Copy, Debug)]
 struct Load {
@@ -82,23 +85,6 @@ const PLACES: [Place; 4] = [
     },
 ];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Follower {
-    Nobody,
-    Ours,
-    /// What reads at the same pace and throws everything away.
-    Reader,
-    /// What the server comes with; it throws everything away.
-    Theirs,
-}
-
-const FOLLOWERS: [(Follower, &str); 4] = [
-    (Follower::Nobody, "nobody follows"),
-    (Follower::Ours, "`archive-redis`"),
-    (Follower::Reader, "a replica that only reads"),
-    (Follower::Theirs, "`redis-cli --replica >/dev/null`"),
-];
-
 /// One run.
 #[derive(Clone, Copy, Debug)]
 struct Run {
@@ -108,12 +94,14 @@ struct Run {
     server: f64,
     /// Processors that the follower kept busy.
     follower: f64,
+    /// Part of what was written that it was sent. A server drops a follower that is too slow (`client-output-buffer-limit`).
+    sent: f64,
 }
 
 pub(crate) fn measure(programs: &Programs, rounds: usize, only: &str) -> String {
     let mut text =
-        "| place | load | meanwhile | commands/s (min–max) | of undisturbed (rounds) | server µs/command | follower's processors |\n\
-         |---|---|---|---|---|---|---|"
+        "| place | load | meanwhile | commands/s (min–max) | of undisturbed (rounds) | server µs/command | follower's processors | sent to replicas |\n\
+         |---|---|---|---|---|---|---|---|"
             .to_owned();
     let mut bars = Vec::new();
     for place in PLACES {
@@ -136,7 +124,7 @@ pub(crate) fn measure(programs: &Programs, rounds: usize, only: &str) -> String 
                     aim: 0.98,
                 });
             }
-            if let Some(reader) = runs.get(2) {
+            if let Some(reader) = runs.get(2).filter(|_| place.is_bar) {
                 bars.push(Bar {
                     name: format!("throughput while archived: {name}").replace(" |", ","),
                     peer: "a replica that only reads".to_owned(),
@@ -160,7 +148,7 @@ fn row(load: &str, follower: &str, runs: &[Run], alone: &[Run]) -> String {
     let (rates, shares) = (of(|run| run.rate), shares(runs, alone));
     let all: Vec<String> = shares.iter().map(|share| format!("{share:.2}")).collect();
     format!(
-        "\n| {load} | {follower} | {:.0} ({:.0}–{:.0}) | {:.3} ({}) | {:.2} | {:.2} |",
+        "\n| {load} | {follower} | {:.0} ({:.0}–{:.0}) | {:.3} ({}) | {:.2} | {:.2} | {:.2} |",
         median(&rates),
         rates.iter().copied().fold(f64::INFINITY, f64::min),
         rates.iter().copied().fold(0.0, f64::max),
@@ -168,6 +156,7 @@ fn row(load: &str, follower: &str, runs: &[Run], alone: &[Run]) -> String {
         all.join(" "),
         median(&of(|run| run.server)),
         median(&of(|run| run.follower)),
+        median(&of(|run| run.sent)),
     )
 }
 
@@ -184,7 +173,7 @@ fn rounds_of(place: Place, load: Load, programs: &Programs, rounds: usize) -> Ve
             replica.cli(&["INFO", "replication"]).is_ok_and(|told| told.contains("master_link_status:up"))
         });
     }
-    // The other two follow the server itself.
+    // The others follow the server itself.
     let followers = if place.has_replica { &FOLLOWERS[..2] } else { &FOLLOWERS[..] };
     let _ = run(place, load, &server, Follower::Nobody, programs);
     let mut runs = vec![Vec::new(); followers.len()];
@@ -214,27 +203,21 @@ fn pin(server: &TestRedis, processor: Option<usize>) {
     }
 }
 
-fn until(problem: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{problem}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 fn run(place: Place, load: Load, server: &TestRedis, follower: Follower, programs: &Programs) -> Run {
     server.cli(&["FLUSHALL"]).expect("it answers");
     load::fill(server.port());
     let scratch = ScratchDir::create("bench", None).expect("a scratch folder");
-    let following = Following::start(place, server, follower, programs, scratch.path());
+    if follower == Follower::Nobody && !place.has_replica {
+        wait_backlog_away(server);
+    }
+    let following = Following::start(place.follower, server, follower, programs, scratch.path());
     if place.has_replica {
         let told = server.cli(&["INFO", "replication"]).expect("it answers");
         assert!(told.contains("connected_slaves:1"), "whoever follows attaches to the replica: {told}");
     }
     let process = server.process().expect("it runs").pid();
-    let busy = |following: &Option<Following>| {
-        following.as_ref().map_or(Duration::ZERO, |it| cpu_of_tree(it.0.id()))
-    };
+    let busy = |following: &Option<Following>| following.as_ref().map_or(Duration::ZERO, Following::busy);
+    let sent_before = sent_to_replicas(server);
     let (server_before, follower_before) = (cpu_of_tree(process), busy(&following));
     let habit = load::Habit {
         at_once: load.at_once,
@@ -243,73 +226,19 @@ fn run(place: Place, load: Load, server: &TestRedis, follower: Follower, program
         processor: place.clients,
     };
     let wall = load::run(server.port(), habit).as_secs_f64();
+    let (server_busy, follower_busy) =
+        (cpu_of_tree(process) - server_before, busy(&following) - follower_before);
     let commands = f64::from(u32::try_from(load.commands).expect("a few millions"));
+    let written = commands / f64::from(u32::try_from(load.reads + 1).expect("a few")) * load::WRITTEN;
+    let sent = || (sent_to_replicas(server) - sent_before) / written;
+    if matches!(follower, Follower::Ours | Follower::Reader) {
+        until("the follower was not sent what was written", || sent() >= 1.0);
+    }
     Run {
         rate: commands / wall,
-        server: (cpu_of_tree(process) - server_before).as_secs_f64() * 1e6 / commands,
-        follower: (busy(&following) - follower_before).as_secs_f64() / wall,
-    }
-}
-
-/// A follower where it belongs.
-fn placed(place: Place, program: &str) -> Command {
-    let Some(processor) = place.follower else { return Command::new(program) };
-    let mut command = Command::new("taskset");
-    command.args(["-c", &processor.to_string(), program]);
-    command
-}
-
-/// A follower that has its base; it ends when this is dropped.
-struct Following(Child);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Following {
-    fn start(
-        place: Place,
-        server: &TestRedis,
-        follower: Follower,
-        programs: &Programs,
-        folder: &Path,
-    ) -> Option<Self> {
-        shell(&format!("redis-cli -p {} CONFIG SET repl-diskless-sync-delay 0 >/dev/null", server.port()));
-        let mut command = match follower {
-            Follower::Nobody => return None,
-            Follower::Theirs => {
-                let mut command = placed(place, "redis-cli");
-                command.args(["-p", &server.port().to_string(), "--replica"]);
-                command
-            }
-            Follower::Reader => {
-                let mut command = placed(place, &programs.path("redis"));
-                command.args(["--follow", &server.port().to_string()]);
-                command
-            }
-            Follower::Ours => {
-                let mut command = placed(place, &programs.path("archive-redis"));
-                command
-                    .arg("--repository")
-                    .arg(folder.join("repository"))
-                    .arg("--spool")
-                    .arg(folder.join("spool"));
-                command.args(["--address", &format!("127.0.0.1:{}", server.port())]);
-                command
-            }
-        };
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let following = Self(command.spawn().expect("it starts"));
-        let is_ready = || match follower {
-            Follower::Ours => std::fs::read_to_string(folder.join("spool/status.json"))
-                .is_ok_and(|told| told.contains("\"base\":{")),
-            _ => server.cli(&["INFO", "replication"]).is_ok_and(|told| told.contains("state=online")),
-        };
-        until("the follower did not begin", is_ready);
-        Some(following)
+        server: server_busy.as_secs_f64() * 1e6 / commands,
+        follower: follower_busy.as_secs_f64() / wall,
+        sent: sent().min(1.0),
     }
 }
 

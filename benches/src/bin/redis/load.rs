@@ -13,6 +13,9 @@ const KEYS: u64 = 200_000;
 /// Length of a value, half of it digits that differ each time.
 const VALUE: usize = 192;
 
+/// Least bytes of a write: its value, and 40 around it.
+pub(crate) const WRITTEN: f64 = 232.0;
+
 /// What clients do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habit {

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark reports to its terminal")]
 
 mod data;
+mod followers;
 mod following;
 mod load;
 mod reader;
@@ -13,6 +14,7 @@ mod snapshots;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 
@@ -99,5 +101,14 @@ fn main() {
     if wanted(Part::Following) {
         title("Clients of a server that is archived");
         println!("{}", following::measure(&programs, args.rounds, &args.only));
+    }
+}
+
+/// Waits a minute at most.
+pub(crate) fn until(problem: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{problem}");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
