@@ -2,6 +2,8 @@
 
 mod hint;
 
+use std::sync::Arc;
+
 pub use hint::CLOCK_REMEDY;
 
 use crate::id::{SetId, Stanza};
@@ -136,6 +138,9 @@ pub enum Error {
         /// The source's error.
         source: std::io::Error,
     },
+    /// A failure that ended several operations at once; each of them reports it.
+    #[error(transparent)]
+    Shared(Arc<Error>),
     /// The operation was cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -148,12 +153,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// The failure itself, also where others report the same one.
+    #[must_use]
+    pub fn failure(&self) -> &Self {
+        match self {
+            Self::Shared(error) => error.failure(),
+            own => own,
+        }
+    }
+
     /// Whether a store has no room left, and that is all.
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
             Self::Store { source, .. } => matches!(source, StoreError::Full { .. }),
             Self::Quorum { source, .. } => source.is_full(),
+            Self::Shared(error) => error.is_full(),
             _ => false,
         }
     }
@@ -173,6 +188,7 @@ impl Error {
             Self::Misplaced { .. } | Self::Damaged { .. } => Class::Data,
             Self::NoSuchSet { .. } => Class::Absent,
             Self::Quorum { source, .. } => source.class(),
+            Self::Shared(error) => error.class(),
             Self::Lease(error) => error.class(),
             Self::Unread { .. } | Self::Source { .. } | Self::Cancelled => Class::Temporary,
             Self::Internal { .. } => Class::Internal,

@@ -298,8 +298,8 @@ impl SetWriter {
     /// share workers and memory.
     ///
     /// # Errors
-    /// [`Error::Source`] when `input` fails, [`Error::Store`] or [`Error::Quorum`] when too few repositories take it.
-    /// The uploads have been aborted then, and nothing of the object is visible.
+    /// [`Error::Source`] when `input` fails, [`Error::Shared`] when too few repositories take it: every object of the set
+    /// says the same [`Error::Store`] or [`Error::Quorum`] then. The uploads have been aborted then, and nothing of the object is visible.
     ///
     /// # Cancel safety
     /// A dropped call leaves uploads that were never completed, which [`SetWriter::abort`] or `prune` removes, or, at
@@ -342,7 +342,7 @@ impl SetWriter {
     /// Makes the set exist: checks the size of every object in every repository, then stores the manifest.
     ///
     /// # Errors
-    /// [`Error::Store`] or [`Error::Quorum`] when too few repositories have it all. With several repositories the set
+    /// [`Error::Shared`] of [`Error::Store`] or [`Error::Quorum`] when too few repositories have it all. With several repositories the set
     /// may exist in some of them even then, whole and readable, only in fewer than asked for.
     ///
     /// # Cancel safety
@@ -360,6 +360,13 @@ impl SetWriter {
         let (stored_in, missing_in) = self.members.outcome();
         tracing::info!(set = %manifest.set, stanza = %manifest.stanza, "set stored");
         Ok(SetReceipt { manifest, stored_in, missing_in })
+    }
+
+    /// Why too few repositories are left to store the set, if that is so: the failure that ended its objects, which whoever
+    /// feeds one of them only notices as a stream that nobody reads.
+    #[must_use]
+    pub fn given_up(&self) -> Option<Error> {
+        self.members.given_up()
     }
 
     /// Gives the set up: aborts every upload that is still pending below it. What was stored already stays for

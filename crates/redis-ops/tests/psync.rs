@@ -305,6 +305,21 @@ async fn a_server_that_falls_silent_is_given_up() {
     assert!(matches!(error, Error::Silent { .. }), "{error:?}");
 }
 
+/// As real ones do that have not noticed yet that the child that wrote the snapshot has ended.
+#[tokio::test]
+async fn a_server_that_overlooks_an_acknowledgement_of_the_snapshot_gets_another_however_rarely_one_is_due() {
+    const SNAPSHOT: &[u8] = b"+FULLRESYNC 0123456789012345678901234567890123456789 7\r\n$9\r\nREDIS0010";
+    const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+    let server = scripted(&[b"+PONG\r\n", b"+OK\r\n", b"-ERR what\r\n", SNAPSHOT, b"", PING]).await;
+    let mut rarely = quick();
+    rarely.acknowledge_every = Duration::from_secs(3600);
+    let mut snapshot = full(&server, &rarely).await;
+    while snapshot.next().await.unwrap().is_some() {}
+    let mut stream = snapshot.into_stream().unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(20), stream.next()).await;
+    assert_eq!(next.expect("the stream never begins").unwrap().bytes, PING);
+}
+
 #[tokio::test]
 async fn the_end_mark_may_lie_across_reads_and_the_stream_right_behind_it() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -17,6 +17,7 @@ impl Classified for Error {
         let hint = match self {
             Self::Store { source, .. } => return source.hint(),
             Self::Quorum { source, .. } => return source.hint(),
+            Self::Shared(error) => return error.hint(),
             Self::Description { source: ManifestError::TooNew { .. }, .. }
             | Self::Manifest { source: ManifestError::TooNew { .. }, .. } => {
                 "use the version of Backstay that wrote it, or a newer one"

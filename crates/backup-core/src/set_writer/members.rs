@@ -1,6 +1,6 @@
 //! Which repositories are still part of a set being written, and the two steps of its commit.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
@@ -20,26 +20,36 @@ const CHECKS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Members {
     repositories: Repositories,
-    failures: Mutex<Vec<Option<Failure>>>,
+    failures: Mutex<Failures>,
 }
 
-#[derive(Debug)]
-struct Failure {
-    reason: String,
-    /// Until it is handed to the caller.
-    error: Option<Error>,
+#[derive(Debug, Default)]
+struct Failures {
+    /// Why each repository was left out, in words.
+    reasons: Vec<Option<String>>,
+    /// Of them, the first failure, until the set is given up.
+    first: Option<Error>,
+    /// Why the set was given up. Everybody who still writes an object of it says the same, whoever is heard first.
+    given_up: Option<Arc<Error>>,
+}
+
+impl Failures {
+    fn why_given_up(&self) -> Error {
+        self.given_up.clone().map_or(Error::Cancelled, Error::Shared)
+    }
 }
 
 impl Members {
     pub(super) fn new(repositories: Repositories) -> Self {
-        let failures = repositories.members().iter().map(|_| None).collect();
-        Self { repositories, failures: Mutex::new(failures) }
+        let reasons = repositories.members().iter().map(|_| None).collect();
+        Self { repositories, failures: Mutex::new(Failures { reasons, ..Failures::default() }) }
     }
 
     /// Positions of the repositories that have not failed.
     pub(super) fn healthy(&self) -> Vec<usize> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.iter().enumerate().filter(|(_, failure)| failure.is_none()).map(|(index, _)| index).collect()
+        let failures = self.failures();
+        let reasons = failures.reasons.iter().enumerate();
+        reasons.filter(|(_, reason)| reason.is_none()).map(|(index, _)| index).collect()
     }
 
     /// The repository at a position.
@@ -55,30 +65,36 @@ impl Members {
     /// Leaves a repository out of the set.
     ///
     /// # Errors
-    /// The failure itself when there is no other repository, [`Error::Quorum`] when too few are left.
+    /// [`Error::Shared`] of the failure itself when there is no other repository, of [`Error::Quorum`] when too few are left.
     pub(super) fn drop_out(&self, index: usize, error: Error) -> Result<(), Error> {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = failures.len();
-        if failures[index].is_none() {
+        let mut failures = self.failures();
+        let total = failures.reasons.len();
+        if failures.reasons[index].is_none() {
             let reason = chain(&error);
             if total > 1 {
                 let repository = self.repository(index).name();
                 tracing::warn!(repository, reason, "repository left out of the set");
             }
-            failures[index] = Some(Failure { reason, error: Some(error) });
+            failures.reasons[index] = Some(reason);
+            failures.first.get_or_insert(error);
         }
-        let reached = failures.iter().filter(|failure| failure.is_none()).count();
+        let reached = failures.reasons.iter().filter(|reason| reason.is_none()).count();
         let needed = self.quorum();
         if reached >= needed {
             return Ok(());
         }
-        let first = failures.iter_mut().flatten().find_map(|failure| failure.error.take());
-        Err(match first {
-            // Somebody else was told already, and the set is given up.
-            None => Error::Cancelled,
-            Some(only) if total == 1 => only,
-            Some(first) => Error::Quorum { reached, needed, source: Box::new(first) },
-        })
+        if let Some(first) = failures.first.take() {
+            failures.given_up = Some(Arc::new(match total {
+                1 => first,
+                _ => Error::Quorum { reached, needed, source: Box::new(first) },
+            }));
+        }
+        Err(failures.why_given_up())
+    }
+
+    /// Why too few repositories are left, if that is so.
+    pub(super) fn given_up(&self) -> Option<Error> {
+        self.failures().given_up.clone().map(Error::Shared)
     }
 
     /// Checks that every object is there with its size; repositories where it is not drop out.
@@ -108,7 +124,7 @@ impl Members {
     ) -> Result<(), Error> {
         let healthy = self.healthy();
         if healthy.len() < self.quorum() {
-            return Err(Error::Cancelled);
+            return Err(self.failures().why_given_up());
         }
         let steps: Vec<_> = healthy.iter().map(|index| step(self.repository(*index))).collect();
         drop(step);
@@ -123,16 +139,20 @@ impl Members {
 
     /// Names of the repositories that have the set, and of the others with the reason.
     pub(super) fn outcome(&self) -> (Vec<String>, Vec<(String, String)>) {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.failures();
         let mut stored = Vec::new();
         let mut missing = Vec::new();
-        for (repository, failure) in self.repositories.members().iter().zip(failures.iter()) {
-            match failure {
+        for (repository, reason) in self.repositories.members().iter().zip(&failures.reasons) {
+            match reason {
                 None => stored.push(repository.name().to_owned()),
-                Some(failure) => missing.push((repository.name().to_owned(), failure.reason.clone())),
+                Some(reason) => missing.push((repository.name().to_owned(), reason.clone())),
             }
         }
         (stored, missing)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use backstay_backup_core::encryption::{Identities, Recipients};
+use backstay_backup_core::error::Classified;
 use backstay_backup_core::fault::{ErrorKind, Fault, Mishap, Operation};
 use backstay_backup_core::manifest::{Codec, Manifest};
 use backstay_backup_core::replicas::Repositories;
@@ -148,7 +149,7 @@ async fn without_quorum_no_manifest_is_written() {
         let repositories = repositories(&[shaky.store.clone(), good.clone()], 2).await;
         shaky.fault.always(operation, Mishap::Error(ErrorKind::Full));
         let error = write(&repositories).await.unwrap_err();
-        let Error::Quorum { reached: 1, needed: 2, source } = &error else {
+        let Error::Quorum { reached: 1, needed: 2, source } = error.failure() else {
             panic!("{operation:?}: {error:?}")
         };
         assert!(source.to_string().contains("r0"), "{source}");
@@ -156,6 +157,26 @@ async fn without_quorum_no_manifest_is_written() {
         assert_eq!(manifests(&good).await.len() + manifests(&shaky.inner).await.len(), 0, "{operation:?}");
         let uploads = good.list_uploads(&layout::stanza(&stanza())).await.unwrap();
         assert!(uploads.is_empty(), "{operation:?}: the healthy repository's upload was aborted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_objects_at_once_each_says_why_the_set_was_given_up() {
+    for quorum in [1, 2] {
+        let shaky = Shaky::new(false);
+        let stores = [shaky.store.clone(), memory()];
+        let repositories = repositories(&stores[..quorum], quorum).await;
+        let writer = SetWriter::begin(&repositories, spec(Recipients::none()), small_path()).await.unwrap();
+        assert!(writer.given_up().is_none());
+        shaky.fault.always(Operation::PutPart, Mishap::Error(ErrorKind::Full));
+        let plain = content(100_000, 4);
+        let names: Vec<_> = (0..4).map(|n| format!("object-{n}")).collect();
+        let writes = names.iter().map(|name| writer.object(name, Codec::None, chunks(&plain, 1000)));
+        for ended in futures::future::join_all(writes).await {
+            let error = ended.unwrap_err();
+            assert!(error.is_full() && error.hint().is_some(), "{error:?}");
+            assert_eq!(error.to_string(), writer.given_up().unwrap().to_string());
+        }
     }
 }
 
@@ -186,7 +207,7 @@ async fn an_object_that_vanished_or_changed_its_size_stops_the_commit() {
     let key = layout::object(&stanza(), writer.id(), "x").unwrap();
     store.delete(&key).await.unwrap();
     let error = writer.commit(SetContents::new(Timestamp::UNIX_EPOCH, vec![entry])).await.unwrap_err();
-    assert!(matches!(&error, Error::Damaged { object, .. } if object == "x"), "{error}");
+    assert!(matches!(error.failure(), Error::Damaged { object, .. } if object == "x"), "{error}");
     assert!(manifests(&store).await.is_empty());
 }
 

@@ -36,7 +36,7 @@ pub struct PsyncOptions {
     pub preparation: Duration,
     /// Ask for a snapshot alone: the server then keeps no stream for us, and ends the connection behind it.
     pub snapshot_only: bool,
-    /// How often what is durable is acknowledged.
+    /// How often what is durable is acknowledged; every second, if that is more often, until the stream begins.
     pub acknowledge_every: Duration,
     /// What is acknowledged at first of a stream that goes on; what one asked for unless it is set.
     pub acknowledged: Option<Offset>,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,9 @@ use super::wire::{Wire, encode};
 const READING: &str = "reading the stream";
 /// Bytes read at once.
 const PIECE: usize = 256 << 10;
+/// Longest time between acknowledgements until the stream begins. A server that writes its snapshot to the connection begins
+/// with the first one that comes after it noticed the snapshot's end, and overlooks those before.
+const AT_FIRST: Duration = Duration::from_secs(1);
 
 /// A piece of the stream, and what is known of it.
 #[derive(Clone, Debug)]
@@ -80,7 +84,7 @@ pub struct Replication {
     scanner: CommandScanner,
     silence: Duration,
     acknowledger: Acknowledger,
-    asked: Arc<Notify>,
+    news: Arc<News>,
     acknowledging: JoinHandle<io::Error>,
 }
 
@@ -109,14 +113,14 @@ impl Replication {
         stream.pace();
         let (reader, writer) = tokio::io::split(stream);
         let (sender, receiver) = watch::channel(durable);
-        let asked = Arc::new(Notify::new());
+        let news = Arc::new(News::default());
         let acknowledging =
-            tokio::spawn(acknowledge(writer, receiver, Arc::clone(&asked), options.acknowledge_every));
+            tokio::spawn(acknowledge(writer, receiver, Arc::clone(&news), options.acknowledge_every));
         let acknowledger = Acknowledger { durable: Arc::new(sender) };
         let scanner = CommandScanner::new(offset, state);
         let silence = options.silence;
         let buffer = vec![0; PIECE].into_boxed_slice();
-        Self { address, id, reader, buffer, unread, scanner, silence, acknowledger, asked, acknowledging }
+        Self { address, id, reader, buffer, unread, scanner, silence, acknowledger, news, acknowledging }
     }
 
     /// Sets how much of each command [`Replication::next_with`] shows.
@@ -183,8 +187,9 @@ impl Replication {
             on(command);
         });
         scanned.map_err(|source| Error::Stream { address: self.address.clone(), source })?;
+        self.news.has_begun.store(true, Ordering::Relaxed);
         if asked {
-            self.asked.notify_one();
+            self.news.asked.notify_one();
         }
         let scanner = &self.scanner;
         let (boundary, cut, state) = (scanner.boundary(), scanner.cut(), scanner.state());
@@ -210,23 +215,25 @@ impl Replication {
     }
 }
 
+/// What the reader tells whoever acknowledges.
+#[derive(Debug, Default)]
+struct News {
+    /// The server wants to know now.
+    asked: Notify,
+    /// Something of the stream came.
+    has_begun: AtomicBool,
+}
+
 /// Sends acknowledgements until that fails: regularly, when more is durable, and when the server asks.
 async fn acknowledge(
     mut writer: WriteHalf<Box<dyn Transport>>,
     mut durable: watch::Receiver<Offset>,
-    asked: Arc<Notify>,
+    news: Arc<News>,
     every: Duration,
 ) -> io::Error {
-    let mut pace = tokio::time::interval(every);
-    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut owned = true;
     loop {
-        tokio::select! {
-            // The first tick comes at once, which makes a server begin to send.
-            _ = pace.tick() => {}
-            () = asked.notified() => {}
-            changed = durable.changed(), if owned => owned = changed.is_ok(),
-        }
+        // The first one at once.
         let offset = durable.borrow_and_update().to_string();
         let words = encode(&[b"REPLCONF", b"ACK", offset.as_bytes()]);
         if let Err(error) = writer.write_all(&words).await {
@@ -234,6 +241,12 @@ async fn acknowledge(
         }
         if let Err(error) = writer.flush().await {
             return error;
+        }
+        let pause = if news.has_begun.load(Ordering::Relaxed) { every } else { every.min(AT_FIRST) };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = news.asked.notified() => {}
+            changed = durable.changed(), if owned => owned = changed.is_ok(),
         }
     }
 }

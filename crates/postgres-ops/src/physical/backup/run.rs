@@ -87,7 +87,7 @@ pub async fn backup_cluster(
         .recipients(options.recipients.clone());
     let run = Run { set: &set, server, options, source: &source, archive: &archive, progress };
     let filled = tokio::select! {
-        filled = Box::pin(run.fill(connection)) => filled,
+        filled = Box::pin(run.fill(connection)) => filled.map_err(|error| reason(error, set.given_up())),
         () = cancel.cancelled() => Err(CoreError::Cancelled.into()),
     };
     let filled = match filled {
@@ -395,11 +395,35 @@ pub(super) async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|error| lost_thread("the data directory", &error))??)
 }
 
+/// Why a backup failed: of a store that takes no more, whoever reads files for it may hear first that nobody wants them.
+fn reason(error: Error, given_up: Option<CoreError>) -> Error {
+    match (error, given_up) {
+        (Error::ClusterBackup(BackupError::Unwanted), Some(failure)) => failure.into(),
+        (error, _) => error,
+    }
+}
+
 /// Both ends of an object; of two failures the one that is the reason.
 fn both<A, B>(stored: Result<A, CoreError>, read: Result<B, Error>) -> Result<(A, B), Error> {
     match (stored, read) {
         (Ok(stored), Ok(read)) => Ok((stored, read)),
         (Err(error), Err(Error::ClusterBackup(BackupError::Unwanted)) | Ok(_)) => Err(error.into()),
         (_, Err(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_takes_no_more_is_told_and_not_that_its_readers_stopped() {
+        let failure = || CoreError::NotARepository { location: "elsewhere".to_owned() };
+        let unwanted = || Error::ClusterBackup(BackupError::Unwanted);
+        let told = |error, given_up| reason(error, given_up).to_string();
+        assert_eq!(told(unwanted(), Some(failure())), failure().to_string());
+        assert_eq!(told(unwanted(), None), unwanted().to_string());
+        let own = || Error::from(CoreError::Internal { what: "own".to_owned() });
+        assert_eq!(told(own(), Some(failure())), own().to_string());
     }
 }
