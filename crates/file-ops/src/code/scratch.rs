@@ -28,7 +28,7 @@ impl Scratch {
         sweep(below);
         let mut tries = TRIES;
         loop {
-            let folder = below.join(format!("{PREFIX}{}-{:08x}", std::process::id(), unique()));
+            let folder = below.join(format!("{PREFIX}{}", unique_name()));
             tries -= 1;
             match Self::make(&folder) {
                 Ok(scratch) => return Ok(scratch),
@@ -51,6 +51,11 @@ impl Scratch {
     pub(super) fn path(&self, below: &str) -> PathBuf {
         self.folder.join(below)
     }
+}
+
+/// A name that no folder of any run has.
+pub(super) fn unique_name() -> String {
+    format!("{}-{:08x}", std::process::id(), unique())
 }
 
 /// Differs from one folder to the next of a process.
@@ -84,6 +89,13 @@ fn sweep(below: &Path) {
 
 /// Removes a folder and the lock in it last, so that a kill meanwhile leaves one that is known.
 pub(super) fn remove(folder: &Path, lock: &str) -> std::io::Result<()> {
+    empty(folder, lock)?;
+    fs::remove_file(folder.join(lock))?;
+    fs::remove_dir(folder)
+}
+
+/// Removes everything in a folder but its lock.
+pub(super) fn empty(folder: &Path, lock: &str) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_name() != lock {
@@ -93,8 +105,7 @@ pub(super) fn remove(folder: &Path, lock: &str) -> std::io::Result<()> {
             removed?;
         }
     }
-    fs::remove_file(folder.join(lock))?;
-    fs::remove_dir(folder)
+    Ok(())
 }
 
 impl Drop for Scratch {

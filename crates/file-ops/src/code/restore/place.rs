@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
 use super::super::error::CodeError;
+use super::super::scratch;
 use crate::error::Error;
 
 /// What a living restore holds.
@@ -16,10 +17,14 @@ const LOCK: &str = "lock";
 pub(super) const MADE: &str = "made";
 
 /// A place that is free, and our folder beside it. Without [`Place::finish`] the folder is removed and nothing happened.
+///
+/// A restore that is killed leaves its git behind for a moment, which goes on writing where it was told to: so every
+/// restore works in a folder of its own below that, which no other ever had.
 #[derive(Debug)]
 pub(super) struct Place {
     to: PathBuf,
     folder: PathBuf,
+    own: PathBuf,
     _lock: File,
 }
 
@@ -62,21 +67,20 @@ impl Place {
             let problem = "another restore to it is under way".to_owned();
             return Err(Error::Conflict { path: to.display().to_string(), problem }.into());
         }
-        for entry in fs::read_dir(&folder).map_err(failed("read"))? {
-            let entry = entry.map_err(failed("read"))?;
-            if entry.file_name() != LOCK {
-                let is_folder = entry.file_type().map_err(failed("read"))?.is_dir();
-                let path = entry.path();
-                let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.map_err(failed("empty"))?;
+        match scratch::empty(&folder, LOCK) {
+            // What the git of a killed restore still writes is removed afterwards.
+            Err(error) if !matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => {
+                return Err(failed("empty")(error));
             }
+            _ => {}
         }
-        fs::create_dir(folder.join("home")).map_err(failed("create"))?;
-        Ok(Self { to: to.to_owned(), folder, _lock: lock })
+        let own = folder.join(scratch::unique_name());
+        fs::create_dir(&own).and_then(|()| fs::create_dir(own.join("home"))).map_err(failed("create"))?;
+        Ok(Self { to: to.to_owned(), folder, own, _lock: lock })
     }
 
     pub(super) fn path(&self, below: &str) -> PathBuf {
-        self.folder.join(below)
+        self.own.join(below)
     }
 
     /// Makes everything durable, and puts what was made to its place: at once, and only if that is still free.
@@ -121,7 +125,7 @@ fn check_ours(folder: &Path) -> Result<(), CodeError> {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Err(error) = super::super::scratch::remove(&self.folder, LOCK) {
+        if let Err(error) = scratch::remove(&self.folder, LOCK) {
             tracing::warn!(folder = %self.folder.display(), %error, "the folder beside the restored one stays");
         }
     }
@@ -171,6 +175,37 @@ mod tests {
         assert!(matches!(Place::begin(&to), Err(CodeError::Files(Error::Staging { .. }))));
         fs::write(left.join(LOCK), "").unwrap();
         let place = Place::begin(&to).unwrap();
-        assert!(!place.path(MADE).exists());
+        assert!(!place.path(MADE).exists() && !left.join(MADE).exists());
+    }
+
+    #[test]
+    fn what_the_git_of_a_killed_restore_still_writes_is_not_in_the_way() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let (left, to) = (folder.path().join(".app.backstay-restore"), folder.path().join("app"));
+            let theirs = left.join(MADE);
+            fs::create_dir_all(&theirs).unwrap();
+            fs::write(left.join(LOCK), "").unwrap();
+            let is_over = AtomicBool::new(false);
+            let place = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for number in 0_u64.. {
+                        let _ = fs::write(theirs.join(number.to_string()), "late");
+                        if is_over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
+                });
+                while !theirs.join("9").exists() {}
+                let place = Place::begin(&to);
+                is_over.store(true, Ordering::Relaxed);
+                place
+            });
+            let place = place.unwrap();
+            assert_eq!(fs::read_dir(place.path("")).unwrap().count(), 1, "a home");
+            drop(place);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
     }
 }
