@@ -299,7 +299,8 @@ impl SetWriter {
     ///
     /// # Errors
     /// [`Error::Source`] when `input` fails, [`Error::Shared`] when too few repositories take it: every object of the set
-    /// says the same [`Error::Store`] or [`Error::Quorum`] then. The uploads have been aborted then, and nothing of the object is visible.
+    /// says the same [`Error::Store`] or [`Error::Quorum`]. The uploads have been aborted then, and nothing of the object
+    /// is visible.
     ///
     /// # Cancel safety
     /// A dropped call leaves uploads that were never completed, which [`SetWriter::abort`] or `prune` removes, or, at
@@ -342,8 +343,8 @@ impl SetWriter {
     /// Makes the set exist: checks the size of every object in every repository, then stores the manifest.
     ///
     /// # Errors
-    /// [`Error::Shared`] of [`Error::Store`] or [`Error::Quorum`] when too few repositories have it all. With several repositories the set
-    /// may exist in some of them even then, whole and readable, only in fewer than asked for.
+    /// [`Error::Shared`] of [`Error::Store`] or [`Error::Quorum`] when too few repositories have it all. With several
+    /// repositories the set may exist in some of them even then, whole and readable, only in fewer than asked for.
     ///
     /// # Cancel safety
     /// A dropped call leaves a whole set or no set in each repository.

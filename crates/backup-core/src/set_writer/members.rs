@@ -83,7 +83,10 @@ impl Members {
         if reached >= needed {
             return Ok(());
         }
-        if let Some(first) = failures.first.take() {
+        // What fails after that changes nothing of the reason.
+        if failures.given_up.is_none()
+            && let Some(first) = failures.first.take()
+        {
             failures.given_up = Some(Arc::new(match total {
                 1 => first,
                 _ => Error::Quorum { reached, needed, source: Box::new(first) },

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use backstay_backup_core::encryption::{Identities, Recipients};
-use backstay_backup_core::error::Classified;
+use backstay_backup_core::error::{Classified, describe};
 use backstay_backup_core::fault::{ErrorKind, Fault, Mishap, Operation};
 use backstay_backup_core::manifest::{Codec, Manifest};
 use backstay_backup_core::replicas::Repositories;
@@ -162,20 +162,25 @@ async fn without_quorum_no_manifest_is_written() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_objects_at_once_each_says_why_the_set_was_given_up() {
-    for quorum in [1, 2] {
-        let shaky = Shaky::new(false);
-        let stores = [shaky.store.clone(), memory()];
+    // One repository, two of which one fails, and two that fail one after the other.
+    for (quorum, failing) in [(1, 1), (2, 1), (2, 2)] {
+        let shaky = [Shaky::new(false), Shaky::new(false)];
+        let stores = [shaky[0].store.clone(), shaky[1].store.clone()];
         let repositories = repositories(&stores[..quorum], quorum).await;
         let writer = SetWriter::begin(&repositories, spec(Recipients::none()), small_path()).await.unwrap();
         assert!(writer.given_up().is_none());
-        shaky.fault.always(Operation::PutPart, Mishap::Error(ErrorKind::Full));
+        for shaky in &shaky[..failing] {
+            shaky.fault.always(Operation::PutPart, Mishap::Error(ErrorKind::Full));
+        }
         let plain = content(100_000, 4);
         let names: Vec<_> = (0..4).map(|n| format!("object-{n}")).collect();
         let writes = names.iter().map(|name| writer.object(name, Codec::None, chunks(&plain, 1000)));
-        for ended in futures::future::join_all(writes).await {
-            let error = ended.unwrap_err();
+        let told: Vec<_> =
+            futures::future::join_all(writes).await.into_iter().map(Result::unwrap_err).collect();
+        let why = describe(&writer.given_up().unwrap());
+        for error in told {
             assert!(error.is_full() && error.hint().is_some(), "{error:?}");
-            assert_eq!(error.to_string(), writer.given_up().unwrap().to_string());
+            assert_eq!(describe(&error), why);
         }
     }
 }
